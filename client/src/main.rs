@@ -1,0 +1,2 @@
+//! The command `vitrine`.
+fn main() {}

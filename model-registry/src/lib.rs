@@ -1,0 +1,1 @@
+//! The registry directory of model versions.

@@ -1,0 +1,1 @@
+//! Batching: queues of rows, and the device workers that run them.

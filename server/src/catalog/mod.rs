@@ -1,0 +1,1 @@
+//! One shop: its items, its events, and the indexes made from them.

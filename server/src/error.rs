@@ -1,0 +1,1 @@
+//! From this crate's errors to gRPC statuses.

@@ -1,0 +1,32 @@
+//! The Vitrine server: search, recommendation and feedback over gRPC.
+//!
+//! A map of the crate, from the outside in:
+//!
+//! - [`config`]: what an operator sets; [`telemetry`]: logs and metrics.
+//! - [`rpc`]: the gRPC services; they check every field, call what is below, and turn errors into statuses.
+//! - [`search`], [`recommend`]: the pipelines behind the two main calls.
+//! - [`catalog`]: one shop's items, events and indexes; [`log`]: the durable log it is made from.
+//! - [`lexical`], [`vector`], [`behaviour`]: what is made from the log: full-text index, vectors, histories.
+//! - [`filter`]: the filter language, and counting by facets.
+//! - [`encoder`]: the loaded versions of text encoders; [`batch`]: queues and workers that run them.
+//! - [`token`]: page tokens and attribution tokens.
+
+pub mod batch;
+pub mod behaviour;
+pub mod catalog;
+pub mod config;
+pub mod encoder;
+pub mod error;
+pub mod filter;
+pub mod lexical;
+pub mod log;
+pub mod recommend;
+pub mod rpc;
+pub mod search;
+pub mod telemetry;
+pub mod token;
+pub mod vector;
+
+/// An item's id, interned: dense from 0, given once in a catalog to every item id ever seen, in items or in events,
+/// and kept on disk. Indexes and histories hold these instead of strings.
+pub type Doc = u32;

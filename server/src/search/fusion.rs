@@ -1,0 +1,1 @@
+//! Fusing the rankings of several retrievers into one.

@@ -1,0 +1,1 @@
+//! Diversification by maximal marginal relevance.

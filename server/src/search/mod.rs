@@ -1,0 +1,4 @@
+//! The pipeline behind Search.
+
+pub mod fusion;
+pub mod mmr;

@@ -1,0 +1,1 @@
+//! Page tokens and attribution tokens.

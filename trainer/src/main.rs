@@ -1,0 +1,2 @@
+//! The command `vitrine-trainer`.
+fn main() {}

@@ -1,0 +1,2 @@
+//! `cargo demo`, `cargo ci` and other chores.
+fn main() {}
