@@ -4,12 +4,8 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 4] = [
-    "vitrine/v1/common.proto",
-    "vitrine/v1/storefront.proto",
-    "vitrine/v1/catalog.proto",
-    "vitrine/v1/model.proto",
-];
+const FILES: [&str; 4] =
+    ["vitrine/v1/common.proto", "vitrine/v1/storefront.proto", "vitrine/v1/catalog.proto", "vitrine/v1/model.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=build.rs");
@@ -17,6 +13,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(FILES, ["proto"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("descriptor.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    // Maps are ordered, so that equal messages have equal bytes: page tokens are bound to them.
+    tonic_prost_build::configure().bytes(".").btree_map(".").compile_fds(descriptors)?;
     Ok(())
 }

@@ -4,7 +4,7 @@
 //! reflection serves, and what turns messages into JSON and back.
 
 /// Package `vitrine.v1`.
-#[allow(clippy::pedantic, missing_docs)]
+#[allow(clippy::all, clippy::pedantic, missing_docs)]
 pub mod v1 {
     tonic::include_proto!("vitrine.v1");
 }
