@@ -1,2 +1,0 @@
-//! The command `vitrine-registry`.
-fn main() {}

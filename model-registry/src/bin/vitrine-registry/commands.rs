@@ -1,0 +1,247 @@
+//! What each command does.
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
+use vitrine_registry::{
+    Label, ModelName, PublishRequest, Registry, RegistryError, Version,
+    gc::GcOptions,
+    pull::{self, Progress, PullError, PullOptions, PullRequest, recipe},
+};
+
+use crate::{
+    Cli, Command, Expected, GcArgs, LabelArgs, PublishArgs, PullArgs,
+    output::{self, EXIT_PROBLEM, Table, bytes},
+};
+
+pub fn run(cli: &Cli) -> Result<ExitCode> {
+    let json = cli.common.json;
+    let registry = &cli.common.registry;
+    match &cli.command {
+        Command::Pull(args) => pull(&Registry::create(registry)?, args, json),
+        Command::Publish(args) => publish(&Registry::create(registry)?, args, json),
+        Command::Verify { model, version } => verify(&Registry::open(registry)?, model.as_ref(), *version, json),
+        Command::List { model } => list(&Registry::open(registry)?, model.as_ref(), json),
+        Command::Label(args) => label(&Registry::open(registry)?, args, json),
+        Command::Gc(args) => gc(&Registry::open(registry)?, args, json),
+    }
+}
+
+fn pull(registry: &Registry, args: &PullArgs, json: bool) -> Result<ExitCode> {
+    let mut request = if args.from.is_empty() { recipe::request(&args.name)? } else { named_sources(args)? };
+    if let Some(model) = &args.model {
+        request.model = model.clone();
+    }
+    if !args.labels.is_empty() {
+        request.labels.clone_from(&args.labels);
+    }
+    let mut options = PullOptions::new(args.cache.clone().unwrap_or_else(PullOptions::default_cache));
+    options.hugging_face.clone_from(&args.hf_endpoint);
+    let progress = if args.quiet { Progress::silent() } else { Progress::on_stderr() };
+    let pulled = pull::pull(registry, &request, &options, &progress)?;
+    let version = &pulled.version;
+    if json {
+        let failed = &pulled.failed;
+        output::print_json(&json!({
+            "model": version.model, "version": version.version, "path": version.path, "unchanged": pulled.unchanged,
+            "source": version.manifest.source, "failed": failed, "labels": registry.labels(&version.model)?,
+        }))?;
+    } else if pulled.unchanged {
+        println!("\"{}\" version {} has these files already; nothing to do", version.model, version.version);
+    } else {
+        let source = version.manifest.source.as_deref().unwrap_or("its source");
+        let size = bytes(version.manifest.size_bytes());
+        println!("published \"{}\" version {} from {source}, {size}", version.model, version.version);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn named_sources(args: &PullArgs) -> Result<PullRequest> {
+    Ok(PullRequest {
+        model: args.name.parse()?,
+        kind: args.kind.clone(),
+        task: args.task.clone().context("--from needs --task")?,
+        licence: args.licence.clone(),
+        sources: args.from.clone(),
+        files: args.files.iter().cloned().collect(),
+        sha256: args.sha256.iter().cloned().collect(),
+        labels: args.labels.clone(),
+    })
+}
+
+fn publish(registry: &Registry, args: &PublishArgs, json: bool) -> Result<ExitCode> {
+    let mut request = PublishRequest::from_folder(&args.model, &args.kind, &args.task, &args.folder)?;
+    request.parent = args.parent;
+    request.metrics = args.metrics.iter().cloned().collect();
+    request.licence.clone_from(&args.licence);
+    request.memory_bytes = args.memory;
+    let published = registry.publish(&request)?;
+    for label in &args.labels {
+        let current = registry.labels(&args.model)?.get(label).copied();
+        registry.set_label(&args.model, label, published.version, current)?;
+    }
+    if json {
+        let (version, path) = (published.version, &published.path);
+        output::print_json(&json!({"model": args.model, "version": version, "path": path}))?;
+    } else {
+        let size = bytes(published.manifest.size_bytes());
+        println!("published \"{}\" version {}, {size}", args.model, published.version);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn verify(registry: &Registry, model: Option<&ModelName>, version: Option<Version>, json: bool) -> Result<ExitCode> {
+    let mut checked = Vec::new();
+    for model in chosen(registry, model)? {
+        if let Some(version) = version {
+            let problems = match registry.version(&model, version) {
+                Ok(found) => found.verify()?.iter().map(ToString::to_string).collect(),
+                Err(RegistryError::Unusable { reason, .. }) => vec![reason],
+                Err(error) => return Err(error.into()),
+            };
+            checked.push((model, version, problems));
+            continue;
+        }
+        let versions = registry.versions(&model)?;
+        for found in &versions.usable {
+            let problems = found.verify()?.iter().map(ToString::to_string).collect();
+            checked.push((model.clone(), found.version, problems));
+        }
+        checked.extend(versions.unusable.into_iter().map(|v| (model.clone(), v.version, vec![v.reason])));
+    }
+    let sound = checked.iter().all(|(_, _, problems)| problems.is_empty());
+    if json {
+        let versions = checked.iter().map(|(model, version, problems)| {
+            json!({"model": model, "version": version, "ok": problems.is_empty(), "problems": problems})
+        });
+        output::print_json(&json!({"ok": sound, "versions": versions.collect::<Vec<_>>()}))?;
+    } else {
+        for (model, version, problems) in &checked {
+            println!("\"{model}\" version {version}: {}", if problems.is_empty() { "ok" } else { "damaged" });
+            for problem in problems {
+                println!("  {problem}");
+            }
+        }
+    }
+    Ok(if sound { ExitCode::SUCCESS } else { ExitCode::from(EXIT_PROBLEM) })
+}
+
+fn list(registry: &Registry, model: Option<&ModelName>, json: bool) -> Result<ExitCode> {
+    let mut table = Table::new(["MODEL", "VERSION", "LABELS", "KIND", "TASK", "SIZE", "PUBLISHED"]);
+    let mut models = Vec::new();
+    let mut unusable = Vec::new();
+    for model in chosen(registry, model)? {
+        let versions = registry.versions(&model)?;
+        let labels = registry.labels(&model)?;
+        for found in versions.usable.iter().rev() {
+            let manifest = &found.manifest;
+            let named = labels.iter().filter(|(_, version)| **version == found.version);
+            let named: Vec<&str> = named.map(|(label, _)| Label::as_str(label)).collect();
+            table.row([
+                model.to_string(),
+                found.version.to_string(),
+                named.join(", "),
+                manifest.kind.clone(),
+                manifest.task.clone(),
+                bytes(manifest.size_bytes()),
+                manifest.created.strftime("%Y-%m-%d %H:%M").to_string(),
+            ]);
+        }
+        let bad = versions.unusable.iter();
+        unusable.extend(bad.map(|v| format!("\"{model}\" version {} cannot be used: {}", v.version, v.reason)));
+        let usable = versions.usable.iter().map(|v| json!({"version": v.version, "manifest": v.manifest}));
+        let bad = versions.unusable.iter().map(|v| json!({"version": v.version, "reason": v.reason}));
+        models.push(json!({
+            "model": model, "labels": labels, "versions": usable.collect::<Vec<_>>(), "unusable": bad.collect::<Vec<_>>(),
+        }));
+    }
+    if json {
+        output::print_json(&json!({ "models": models }))?;
+    } else {
+        table.print();
+        for line in &unusable {
+            eprintln!("{line}");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn label(registry: &Registry, args: &LabelArgs, json: bool) -> Result<ExitCode> {
+    let before = registry.labels(&args.model)?;
+    if let Some(label) = &args.label {
+        let current = before.get(label).copied();
+        let Expected(expected) = args.expect.unwrap_or(Expected(current));
+        match (args.version, args.remove, current) {
+            (Some(version), _, _) => registry.set_label(&args.model, label, version, expected)?,
+            (None, true, Some(current)) => {
+                registry.remove_label(&args.model, label, expected.unwrap_or(current))?;
+            }
+            (None, false, Some(_)) => ensure!(args.expect.is_none(), "--expect needs a version or --remove"),
+            (None, _, None) => return Err(output::NotThere::Label(args.model.clone(), label.clone()).into()),
+        }
+    }
+    let labels = registry.labels(&args.model)?;
+    if json {
+        output::print_json(&json!({"model": args.model, "labels": labels}))?;
+    } else {
+        let mut table = Table::new(["LABEL", "VERSION"]);
+        let shown = labels.iter().filter(|(label, _)| args.label.as_ref().is_none_or(|wanted| wanted == *label));
+        shown.for_each(|(label, version)| table.row([label.to_string(), version.to_string()]));
+        table.print();
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn gc(registry: &Registry, args: &GcArgs, json: bool) -> Result<ExitCode> {
+    let keep = args.keep.iter().copied().collect();
+    let options = GcOptions { keep_newest: args.keep_newest, keep, dry_run: args.dry_run };
+    let mut collected = Vec::new();
+    for model in chosen(registry, args.model.as_ref())? {
+        let removed = registry.gc(&model, &options)?;
+        collected.push((model, removed));
+    }
+    if json {
+        let removed = collected.iter().map(|(model, removed)| json!({"model": model, "removed": removed}));
+        output::print_json(&json!({"dry_run": args.dry_run, "models": removed.collect::<Vec<_>>()}))?;
+    } else {
+        let verb = if args.dry_run { "would remove" } else { "removed" };
+        for (model, removed) in &collected {
+            let versions: Vec<String> = removed.versions.iter().map(ToString::to_string).collect();
+            let versions = if versions.is_empty() { "nothing".to_owned() } else { versions.join(", ") };
+            println!("\"{model}\": {verb} {versions} ({})", bytes(removed.bytes));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The model asked for, or all.
+fn chosen(registry: &Registry, model: Option<&ModelName>) -> Result<Vec<ModelName>, RegistryError> {
+    let all = registry.models()?;
+    match model {
+        None => Ok(all),
+        Some(model) if all.contains(model) => Ok(vec![model.clone()]),
+        Some(model) => Err(RegistryError::UnknownModel(model.clone())),
+    }
+}
+
+/// The exit code that tells a script what to do about an error.
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    let registry = error.downcast_ref::<RegistryError>().or_else(|| match error.downcast_ref::<PullError>()? {
+        PullError::Registry(error) => Some(error),
+        _ => None,
+    });
+    match registry {
+        Some(RegistryError::Missing(_) | RegistryError::UnknownModel(_) | RegistryError::UnknownVersion { .. }) => {
+            output::EXIT_NOT_THERE
+        }
+        Some(RegistryError::LabelMoved { .. }) => output::EXIT_LABEL_MOVED,
+        Some(RegistryError::Unusable { .. } | RegistryError::Refused(_)) => EXIT_PROBLEM,
+        _ if error.is::<output::NotThere>()
+            || matches!(error.downcast_ref(), Some(PullError::UnknownRecipe { .. })) =>
+        {
+            output::EXIT_NOT_THERE
+        }
+        _ => output::EXIT_FAILED,
+    }
+}
