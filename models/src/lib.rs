@@ -1,1 +1,34 @@
-//! The networks Vitrine serves.
+//! The networks Vitrine serves: loading one from a version's directory, turning text into rows, running rows.
+//!
+//! ```text
+//! text ── Tokenizer ──▶ Row ─┐
+//! text ── Tokenizer ──▶ Row ─┴▶ Ragged ── TextEncoder::embed ──▶ one vector a row
+//! ```
+//!
+//! - [`Tokenizer`]: text to token ids, as the version's `tokenizer.json` says; shared by any number of threads.
+//! - [`Ragged`]: rows of different lengths, end to end.
+//! - [`TextEncoder`]: a loaded version of task `text-embedding`; kinds: `bert`.
+//! - [`write_golden`], [`check_golden`]: recorded rows that prove a loaded version computes what it should.
+//! - [`DeviceSpec`]: where a version runs, `cpu` or `cuda:N`.
+//!
+//! What this crate leaves to its neighbours: which version to load and whether its files are whole
+//! (`vitrine-registry`), and which rows run together and when (the server's batcher, helped by
+//! [`TextEncoder::cost`]).
+
+mod bert;
+mod buckets;
+mod device;
+mod error;
+mod files;
+mod golden;
+mod pooling;
+mod ragged;
+mod text_encoder;
+mod tokenizer;
+
+pub use device::DeviceSpec;
+pub use error::ModelError;
+pub use golden::{GOLDEN_TOLERANCE, GoldenCheck, check_golden, write_golden};
+pub use ragged::{Ragged, Row};
+pub use text_encoder::TextEncoder;
+pub use tokenizer::Tokenizer;

@@ -1,0 +1,328 @@
+//! Loading and running a small random BERT: pooling, padding, order, and what damaged versions get.
+#![cfg(test)]
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use candle_core::{DType, Device, Tensor};
+use candle_nn::{VarBuilder, VarMap};
+use candle_transformers::models::bert::{BertModel, Config};
+use proptest::prelude::*;
+use rand::{SeedableRng as _, rngs::StdRng};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use vitrine_models::{DeviceSpec, GoldenCheck, ModelError, Ragged, TextEncoder, check_golden, write_golden};
+
+const VOCABULARY: u32 = 40;
+const POSITIONS: usize = 24;
+
+fn config() -> Value {
+    json!({
+        "model_type": "bert", "hidden_act": "gelu", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "vocab_size": VOCABULARY, "max_position_embeddings": POSITIONS, "type_vocab_size": 2,
+        "layer_norm_eps": 1e-12, "hidden_dropout_prob": 0.1, "initializer_range": 0.02, "pad_token_id": 0,
+    })
+}
+
+/// Weights under candle's names for them, from a seed.
+fn weights(seed: u64) -> HashMap<String, Tensor> {
+    let (cpu, map) = (&Device::Cpu, VarMap::new());
+    let config: Config = serde_json::from_value(config()).unwrap();
+    BertModel::load(VarBuilder::from_varmap(&map, DType::F32, cpu), &config).unwrap();
+    let mut named: Vec<_> =
+        map.data().lock().unwrap().iter().map(|(name, var)| (name.clone(), var.shape().clone())).collect();
+    named.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut tensor = |shape: &candle_core::Shape| {
+        let values: Vec<f32> = (0..shape.elem_count()).map(|_| random.random_range(-0.5..0.5)).collect();
+        Tensor::from_vec(values, shape, cpu).unwrap()
+    };
+    named.into_iter().map(|(name, shape)| (name, tensor(&shape))).collect()
+}
+
+fn tokenizer() -> Value {
+    let vocabulary: HashMap<String, u32> = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "milk", "bread", "red", "shoe"]
+        .iter()
+        .enumerate()
+        .map(|(id, word)| ((*word).to_owned(), id as u32))
+        .collect();
+    json!({
+        "version": "1.0", "truncation": null, "added_tokens": [], "normalizer": null, "decoder": null,
+        "padding": {"strategy": {"Fixed": 16}, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 0,
+            "pad_type_id": 0, "pad_token": "[PAD]"},
+        "pre_tokenizer": {"type": "WhitespaceSplit"},
+        "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]},
+        "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "[UNK]"},
+    })
+}
+
+fn write_json(dir: &Path, name: &str, value: &Value) {
+    fs::write(dir.join(name), value.to_string()).unwrap();
+}
+
+fn write_pooling(dir: &Path, mode: &str, normalize: bool) {
+    let module =
+        |class: &str, path: &str| json!({"path": path, "type": format!("sentence_transformers.models.{class}")});
+    let mut modules = vec![module("Transformer", ""), module("Pooling", "1_Pooling")];
+    modules.extend(normalize.then(|| module("Normalize", "2_Normalize")));
+    write_json(dir, "modules.json", &modules.into());
+    fs::create_dir_all(dir.join("1_Pooling")).unwrap();
+    let flag = |name: &str| (format!("pooling_mode_{name}"), json!(name == mode));
+    let mut flags: serde_json::Map<_, _> =
+        ["cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens"].map(flag).into_iter().collect();
+    flags.insert(format!("pooling_mode_{mode}"), json!(true));
+    flags.insert("word_embedding_dimension".to_owned(), json!(16));
+    write_json(dir, "1_Pooling/config.json", &flags.into());
+}
+
+/// A whole version with mean pooling and no normalisation.
+fn version(seed: u64) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    write_json(dir.path(), "config.json", &config());
+    write_json(dir.path(), "tokenizer.json", &tokenizer());
+    write_pooling(dir.path(), "mean_tokens", false);
+    candle_core::safetensors::save(&weights(seed), dir.path().join("model.safetensors")).unwrap();
+    dir
+}
+
+fn load(dir: &Path) -> Result<TextEncoder, ModelError> {
+    TextEncoder::load(dir, &DeviceSpec::Cpu)
+}
+
+fn refusal(dir: &Path) -> String {
+    load(dir).err().expect("the version loads").to_string()
+}
+
+fn embed_one(encoder: &TextEncoder, row: &[u32]) -> Vec<f32> {
+    encoder.embed(&[row].into_iter().collect()).unwrap().remove(0)
+}
+
+fn assert_close(a: &[f32], b: &[f32]) {
+    assert_eq!(a.len(), b.len());
+    for (a, b) in a.iter().zip(b) {
+        assert!((a - b).abs() <= 1e-5 * (1.0 + b.abs()), "{a} and {b}");
+    }
+}
+
+/// The token vectors behind an embedding, straight from candle.
+fn token_vectors(seed: u64, row: &[u32]) -> Vec<Vec<f32>> {
+    let cpu = &Device::Cpu;
+    let config: Config = serde_json::from_value(config()).unwrap();
+    let model = BertModel::load(VarBuilder::from_tensors(weights(seed), DType::F32, cpu), &config).unwrap();
+    let ids = Tensor::new(row, cpu).unwrap().unsqueeze(0).unwrap();
+    model.forward(&ids, &ids.zeros_like().unwrap(), None).unwrap().squeeze(0).unwrap().to_vec2().unwrap()
+}
+
+#[test]
+fn each_pooling_mode_combines_the_token_vectors_of_the_row_and_no_padding() {
+    let dir = version(1);
+    let row = [2, 5, 7, 3];
+    let vectors = token_vectors(1, &row);
+    let column = |at: usize| vectors.iter().map(move |vector| vector[at]);
+    let value = |mode: &str, at: usize| match mode {
+        "cls_token" => vectors[0][at],
+        "mean_tokens" => column(at).sum::<f32>() / 4.0,
+        "max_tokens" => column(at).fold(f32::MIN, f32::max),
+        _ => column(at).sum::<f32>() / 2.0,
+    };
+    // The longer neighbour makes the row be padded.
+    let rows: Ragged = [&row[..], &[2, 9, 9, 9, 3]].into_iter().collect();
+    for mode in ["cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens"] {
+        for normalize in [false, true] {
+            write_pooling(dir.path(), mode, normalize);
+            let mut wanted: Vec<f32> = (0..16).map(|at| value(mode, at)).collect();
+            if normalize {
+                let norm = wanted.iter().map(|x| x * x).sum::<f32>().sqrt();
+                wanted = wanted.iter().map(|x| x / norm).collect();
+            }
+            assert_close(&load(dir.path()).unwrap().embed(&rows).unwrap()[0], &wanted);
+        }
+    }
+}
+
+#[test]
+fn an_unknown_pooling_or_module_is_refused_by_name() {
+    let dir = version(1);
+    for mode in ["weightedmean_tokens", "lasttoken"] {
+        write_pooling(dir.path(), mode, true);
+        let error = refusal(dir.path());
+        assert!(error.contains("1_Pooling") && error.contains(mode), "{error}");
+    }
+    write_json(
+        dir.path(),
+        "1_Pooling/config.json",
+        &json!({"pooling_mode_cls_token": true, "pooling_mode_max_tokens": true}),
+    );
+    assert!(refusal(dir.path()).contains("cls_token, max_tokens"));
+    let dense = json!([
+        {"path": "", "type": "sentence_transformers.models.Transformer"},
+        {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+        {"path": "2_Dense", "type": "sentence_transformers.models.Dense"},
+    ]);
+    write_json(dir.path(), "modules.json", &dense);
+    assert!(refusal(dir.path()).contains("Dense"));
+}
+
+#[test]
+fn a_pooling_outside_the_version_is_refused() {
+    let dir = version(1);
+    for path in ["../1_Pooling", "/etc"] {
+        let modules = json!([{"path": "", "type": "a.Transformer"}, {"path": path, "type": "a.Pooling"}]);
+        write_json(dir.path(), "modules.json", &modules);
+        assert!(refusal(dir.path()).contains("leaves the version's directory"));
+    }
+}
+
+#[test]
+fn weights_saved_with_a_head_load_the_same() {
+    let plain = version(2);
+    let headed = version(2);
+    let mut renamed: HashMap<String, Tensor> =
+        weights(2).into_iter().map(|(name, tensor)| (format!("bert.{name}"), tensor)).collect();
+    renamed.insert("cls.bias".to_owned(), Tensor::zeros(3, DType::F32, &Device::Cpu).unwrap());
+    candle_core::safetensors::save(&renamed, headed.path().join("model.safetensors")).unwrap();
+    let row = [2, 4, 6, 3];
+    let [a, b] = [plain, headed].map(|dir| embed_one(&load(dir.path()).unwrap(), &row));
+    assert_eq!(a, b);
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    for name in ["config.json", "model.safetensors", "tokenizer.json", "modules.json", "1_Pooling/config.json"] {
+        let dir = version(1);
+        fs::remove_file(dir.path().join(name)).unwrap();
+        let error = refusal(dir.path());
+        assert!(error.contains(name) && error.contains("cannot read"), "{error}");
+    }
+}
+
+#[test]
+fn a_damaged_file_is_named() {
+    for name in ["config.json", "model.safetensors", "tokenizer.json", "modules.json", "1_Pooling/config.json"] {
+        let dir = version(1);
+        let path = dir.path().join(name);
+        let whole = fs::read(&path).unwrap();
+        for damaged in [&b""[..], &whole[..whole.len() / 2], b"PK\x03\x04 a pickle", &[0xff; 64]] {
+            fs::write(&path, damaged).unwrap();
+            let error = refusal(dir.path());
+            assert!(error.contains(name), "{error}");
+        }
+    }
+}
+
+#[test]
+fn files_that_do_not_belong_together_are_refused() {
+    let dir = version(1);
+    let mut other = config();
+    other["hidden_size"] = json!(32);
+    write_json(dir.path(), "config.json", &other);
+    assert!(refusal(dir.path()).contains("model.safetensors"));
+    write_json(dir.path(), "config.json", &config());
+    let mut large = tokenizer();
+    large["model"]["vocab"]["shop"] = json!(VOCABULARY);
+    write_json(dir.path(), "tokenizer.json", &large);
+    assert!(refusal(dir.path()).contains("tokenizer.json"));
+}
+
+#[test]
+fn another_kind_is_refused_by_name() {
+    let dir = version(1);
+    for kind in [json!("t5"), Value::Null] {
+        let mut other = config();
+        other["model_type"] = kind;
+        write_json(dir.path(), "config.json", &other);
+        let error = refusal(dir.path());
+        assert!(error.contains("model_type") && error.contains("supported: bert"), "{error}");
+    }
+}
+
+#[test]
+fn rows_that_the_network_cannot_take_are_refused() {
+    let dir = version(1);
+    let encoder = load(dir.path()).unwrap();
+    let embed = |row: &[u32]| encoder.embed(&[&[2, 3][..], row].into_iter().collect()).unwrap_err();
+    assert!(matches!(embed(&[]), ModelError::EmptyRow { row: 1 }));
+    assert!(matches!(embed(&[1; POSITIONS + 1]), ModelError::LongRow { row: 1, tokens: 25, limit: 24 }));
+    assert!(matches!(embed(&[1, VOCABULARY]), ModelError::UnknownToken { row: 1, id: 40, vocabulary: 40 }));
+    assert_eq!(encoder.embed(&Ragged::default()).unwrap(), Vec::<Vec<f32>>::new());
+}
+
+#[test]
+fn texts_are_truncated_as_the_tokenizer_says_and_never_padded() {
+    let dir = version(1);
+    let long = "milk ".repeat(100);
+    let lengths = |dir: &Path| {
+        let tokenizer = load(dir).unwrap().tokenizer();
+        assert_eq!(tokenizer.encode("red shoe").unwrap(), [2, 6, 7, 3]);
+        assert_eq!(tokenizer.encode("").unwrap(), [2, 3]);
+        (tokenizer.max_tokens(), tokenizer.encode(&long).unwrap().len())
+    };
+    assert_eq!(lengths(dir.path()), (POSITIONS, POSITIONS), "nothing said: the network's positions");
+    write_json(dir.path(), "sentence_bert_config.json", &json!({"max_seq_length": 12}));
+    assert_eq!(lengths(dir.path()), (12, 12), "sentence-transformers' own file");
+    for (said, wanted) in [(8, 8), (512, POSITIONS)] {
+        let mut truncating = tokenizer();
+        truncating["truncation"] = json!({"max_length": said, "strategy": "LongestFirst", "stride": 0});
+        write_json(dir.path(), "tokenizer.json", &truncating);
+        assert_eq!(lengths(dir.path()), (wanted, wanted), "tokenizer.json");
+    }
+}
+
+#[test]
+fn golden_rows_match_their_own_weights_and_no_others() {
+    let (recorded, other) = (version(3), version(4));
+    let encoder = load(recorded.path()).unwrap();
+    assert_eq!(check_golden(recorded.path(), &encoder, 1e-5).unwrap(), GoldenCheck::NotRecorded);
+    let file = write_golden(recorded.path(), &encoder, &["milk", "red shoe", ""]).unwrap();
+    let check = check_golden(recorded.path(), &encoder, 1e-5).unwrap();
+    assert!(matches!(check, GoldenCheck::Matched { rows: 3, .. }), "{check:?}");
+
+    fs::copy(file, other.path().join("golden.safetensors")).unwrap();
+    let error = check_golden(other.path(), &load(other.path()).unwrap(), 1e-3).unwrap_err();
+    assert!(matches!(error, ModelError::Golden { .. }), "{error}");
+}
+
+#[test]
+fn a_damaged_recording_is_an_error() {
+    let dir = version(3);
+    let encoder = load(dir.path()).unwrap();
+    let file = write_golden(dir.path(), &encoder, &["milk"]).unwrap();
+    let whole = fs::read(&file).unwrap();
+    for damaged in [&b""[..], &whole[..whole.len() - 1], b"not safetensors"] {
+        fs::write(&file, damaged).unwrap();
+        let error = check_golden(dir.path(), &encoder, 1.0).unwrap_err();
+        assert!(error.to_string().contains("golden.safetensors"), "{error}");
+    }
+    assert!(write_golden(dir.path(), &encoder, &[]).is_err());
+}
+
+#[test]
+fn weights_with_a_nan_do_not_answer() {
+    let dir = version(1);
+    let mut broken = weights(1);
+    let (name, tensor) = broken.iter().find(|(name, _)| name.contains("word_embeddings")).unwrap();
+    let (name, nan) = (name.clone(), (tensor * f64::NAN).unwrap());
+    broken.insert(name, nan);
+    candle_core::safetensors::save(&broken, dir.path().join("model.safetensors")).unwrap();
+    let error = check_golden(dir.path(), &load(dir.path()).unwrap(), 1e-3).unwrap_err();
+    assert!(matches!(error, ModelError::NotFinite { .. }), "{error}");
+}
+
+/// Shared by all cases: loading is most of a case's time.
+static ENCODER: LazyLock<TextEncoder> = LazyLock::new(|| load(version(5).path()).unwrap());
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn rows_together_equal_rows_one_by_one_in_the_same_order(
+        rows in prop::collection::vec(prop::collection::vec(0..VOCABULARY, 1..=POSITIONS), 0..24),
+    ) {
+        let together = ENCODER.embed(&rows.iter().collect()).unwrap();
+        prop_assert_eq!(together.len(), rows.len());
+        for (row, embedding) in rows.iter().zip(&together) {
+            assert_close(embedding, &embed_one(&ENCODER, row));
+        }
+    }
+}
