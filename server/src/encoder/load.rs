@@ -1,0 +1,78 @@
+//! From a version's folder to a model that can run, and to the text that it takes.
+
+use std::{sync::Arc, time::Duration};
+
+use vitrine_models::{DeviceSpec, GOLDEN_TOLERANCE, GoldenCheck, Ragged, TextEncoder, Tokenizer, check_golden};
+use vitrine_registry::VersionDir;
+
+use super::TEXT_EMBEDDING;
+use crate::batch::{Row, RowCost, RunError, Runner};
+
+/// A first guess of the time for one unit of [`TextEncoder::cost`], before the first run corrects it.
+const UNIT: Duration = Duration::from_micros(100);
+
+/// A version in memory, warm and checked.
+pub(super) struct Model {
+    pub runner: Box<dyn Runner>,
+    pub tokenize: Arc<dyn Tokenize>,
+    pub dimensions: usize,
+    /// The longest row in tokens.
+    pub max_tokens: usize,
+    pub cost: RowCost,
+}
+
+/// Makes rows of texts.
+pub(super) trait Tokenize: Send + Sync {
+    fn row(&self, text: &str) -> Result<Row, String>;
+}
+
+/// Loads versions; tests put their own in its place.
+pub(super) trait Load: Send {
+    /// Loads a version whose files have been verified, and tells `warming` before its first run. The error says why not.
+    fn load(&self, version: &VersionDir, warming: &dyn Fn()) -> Result<Model, String>;
+}
+
+/// Loads networks onto a device.
+pub(super) struct LoadNetwork {
+    pub device: DeviceSpec,
+}
+
+impl Load for LoadNetwork {
+    fn load(&self, version: &VersionDir, warming: &dyn Fn()) -> Result<Model, String> {
+        let task = &version.manifest.task;
+        if task != TEXT_EMBEDDING {
+            return Err(format!("its task is {task}, not {TEXT_EMBEDDING}"));
+        }
+        let network = TextEncoder::load(&version.path, &self.device).map_err(|error| error.to_string())?;
+        warming();
+        match check_golden(&version.path, &network, GOLDEN_TOLERANCE).map_err(|error| error.to_string())? {
+            GoldenCheck::Matched { rows, difference } => tracing::debug!(rows, difference, "golden rows match"),
+            GoldenCheck::NotRecorded => {
+                tracing::warn!(path = %version.path.display(), "no golden rows: the weights are not checked by running them");
+            }
+        }
+        let tokenizer = network.tokenizer();
+        let max_tokens = tokenizer.max_tokens();
+        let cost = RowCost::from_fn(max_tokens, |tokens| UNIT.mul_f32(network.cost(tokens)));
+        let dimensions = network.dimensions();
+        Ok(Model { runner: Box::new(Network(network)), tokenize: tokenizer, dimensions, max_tokens, cost })
+    }
+}
+
+impl Tokenize for Tokenizer {
+    fn row(&self, text: &str) -> Result<Row, String> {
+        self.encode(text).map_err(|error| error.to_string())
+    }
+}
+
+struct Network(TextEncoder);
+
+impl Runner for Network {
+    fn run(&mut self, rows: &[&[u32]]) -> Result<Vec<Vec<f32>>, RunError> {
+        let mut ragged = Ragged::with_capacity(rows.len(), rows.iter().map(|row| row.len()).sum());
+        for row in rows {
+            ragged.push(row);
+        }
+        self.0.embed(&ragged).map_err(|error| RunError(error.to_string()))
+    }
+}

@@ -1,0 +1,180 @@
+//! One loaded version of a text encoder: text in, vectors out.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use metrics::{Counter, counter};
+use moka::future::Cache;
+use tokio::task;
+use vitrine::v1::ServedBy;
+
+use super::{EncoderError, QUERY_CACHE, TEXT_EMBEDDING, load::Tokenize, states::Attempt};
+use crate::batch::{BatchError, Class, Lane, Output, Row};
+
+/// Texts up to this long are tokenised where they are; longer ones, and many, where blocking does no harm.
+const SHORT_TEXT_BYTES: usize = 2_000;
+
+/// About what the cache needs for an entry besides its text and its vector.
+const ENTRY_BYTES: usize = 120;
+
+/// One loaded version. It stays loaded as long as anyone holds it.
+pub struct Encoder {
+    /// The model's name.
+    pub model: String,
+    /// The version's number.
+    pub version: u32,
+    /// The label it was loaded for.
+    pub label: String,
+    dimensions: usize,
+    attempt: Attempt,
+    /// Rows and tokens that one bulk request may have.
+    bulk_limits: (usize, usize),
+    tokenize: Arc<dyn Tokenize>,
+    lane: Lane,
+    queries: Cache<String, Arc<[f32]>>,
+    hits: Counter,
+    misses: Counter,
+}
+
+/// What an encoder is made of.
+pub(super) struct EncoderParts {
+    pub model: String,
+    pub version: u32,
+    pub label: String,
+    pub dimensions: usize,
+    pub attempt: Attempt,
+    pub bulk_limits: (usize, usize),
+    pub tokenize: Arc<dyn Tokenize>,
+    pub lane: Lane,
+    pub query_cache_bytes: u64,
+}
+
+impl Encoder {
+    pub(super) fn new(parts: EncoderParts) -> Self {
+        let EncoderParts { model, version, label, dimensions, attempt, bulk_limits, tokenize, lane, query_cache_bytes } =
+            parts;
+        let weigh = |text: &String, vector: &Arc<[f32]>| {
+            u32::try_from(text.len() + size_of_val::<[f32]>(vector) + ENTRY_BYTES).unwrap_or(u32::MAX)
+        };
+        let queries = Cache::builder().max_capacity(query_cache_bytes).weigher(weigh).build();
+        let count = |outcome: &'static str| counter!(QUERY_CACHE, "model" => model.clone(), "version" => version.to_string(), "outcome" => outcome);
+        let (hits, misses) = (count("hit"), count("miss"));
+        Self { model, version, label, dimensions, attempt, bulk_limits, tokenize, lane, queries, hits, misses }
+    }
+
+    /// How many numbers its vectors have.
+    pub fn dimensions(&self) -> usize {
+        self.dimensions
+    }
+
+    /// Which attempt to load the version it comes from.
+    pub(super) fn attempt(&self) -> Attempt {
+        self.attempt
+    }
+
+    /// As answers name it.
+    pub fn served_by(&self) -> ServedBy {
+        ServedBy {
+            task: TEXT_EMBEDDING.to_owned(),
+            model: self.model.clone(),
+            version: self.version,
+            label: self.label.clone(),
+        }
+    }
+
+    /// The vector of a query. Recent ones are kept, and equal queries that come at the same time are run once.
+    ///
+    /// # Errors
+    /// See [`EncoderError`]; none of them is kept.
+    pub async fn embed_query(&self, text: &str, deadline: Option<Instant>) -> Result<Arc<[f32]>, EncoderError> {
+        if let Some(vector) = self.queries.get(text).await {
+            self.hits.increment(1);
+            return Ok(vector);
+        }
+        self.misses.increment(1);
+        match deadline {
+            None => self.embed_once(text, None).await,
+            Some(at) => tokio::time::timeout_at(at.into(), self.embed_once(text, deadline))
+                .await
+                .unwrap_or(Err(EncoderError::DeadlineExceeded)),
+        }
+    }
+
+    async fn embed_once(&self, text: &str, deadline: Option<Instant>) -> Result<Arc<[f32]>, EncoderError> {
+        loop {
+            let own = AtomicBool::new(false);
+            let compute = async {
+                own.store(true, Ordering::Relaxed);
+                self.embed_one(text, deadline).await
+            };
+            match self.queries.try_get_with_by_ref(text, compute).await {
+                Ok(vector) => return Ok(vector),
+                // Whoever ran it for both of us had less time than we have.
+                Err(error) if *error == EncoderError::DeadlineExceeded && !own.load(Ordering::Relaxed) => {}
+                Err(error) => return Err(EncoderError::clone(&error)),
+            }
+        }
+    }
+
+    async fn embed_one(&self, text: &str, deadline: Option<Instant>) -> Result<Arc<[f32]>, EncoderError> {
+        let row = if text.len() <= SHORT_TEXT_BYTES {
+            self.tokenize.row(text).map_err(|detail| EncoderError::Failed { detail })?
+        } else {
+            let mut rows = self.rows(vec![text.to_owned()]).await?;
+            rows.pop().unwrap_or_default()
+        };
+        let mut outputs = self.lane.run(vec![row], Class::Interactive, deadline).await?;
+        Ok(outputs.pop().unwrap_or_default().into())
+    }
+
+    /// The vectors of items' texts, in order. Runs when queries leave room, and waits where a query would be refused.
+    ///
+    /// # Errors
+    /// [`EncoderError::NotLoaded`] when the version leaves, [`EncoderError::Failed`] when it cannot encode a text.
+    pub async fn embed_bulk(&self, texts: Vec<String>) -> Result<Vec<Vec<f32>>, EncoderError> {
+        let mut vectors = Vec::with_capacity(texts.len());
+        let mut rows = self.rows(texts).await?.into_iter().peekable();
+        while rows.peek().is_some() {
+            let (most_rows, most_tokens) = self.bulk_limits;
+            let mut request: Vec<Row> = Vec::new();
+            let mut tokens = 0;
+            while let Some(row) = rows
+                .next_if(|row| request.is_empty() || (request.len() < most_rows && tokens + row.len() <= most_tokens))
+            {
+                tokens += row.len();
+                request.push(row);
+            }
+            vectors.extend(self.run_bulk(request).await?);
+        }
+        Ok(vectors)
+    }
+
+    /// Runs rows when there is room for them.
+    async fn run_bulk(&self, rows: Vec<Row>) -> Result<Vec<Output>, EncoderError> {
+        loop {
+            match self.lane.run(rows.clone(), Class::Bulk, None).await {
+                Err(BatchError::QueueFull { retry_after }) => tokio::time::sleep(retry_after).await,
+                other => return Ok(other?),
+            }
+        }
+    }
+
+    async fn rows(&self, texts: Vec<String>) -> Result<Vec<Row>, EncoderError> {
+        let tokenize = Arc::clone(&self.tokenize);
+        let rows = task::spawn_blocking(move || texts.iter().map(|text| tokenize.row(text)).collect());
+        let rows: Result<_, String> = rows.await.map_err(|error| EncoderError::Failed { detail: error.to_string() })?;
+        rows.map_err(|detail| EncoderError::Failed { detail })
+    }
+}
+
+impl fmt::Debug for Encoder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Encoder({}/{})", self.model, self.version)
+    }
+}

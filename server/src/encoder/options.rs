@@ -1,0 +1,82 @@
+//! What an operator sets for text encoders.
+
+use std::{path::PathBuf, time::Duration};
+
+use vitrine_models::DeviceSpec;
+
+use crate::batch::{DeviceOptions, LaneOptions, RowCost};
+
+/// Which text encoder runs, where, and within which bounds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EncoderOptions {
+    /// The registry directory. It may be missing: it is looked for again every [`registry_retry`](Self::registry_retry).
+    pub registry: PathBuf,
+    /// The model's name in the registry.
+    pub model: String,
+    /// The label whose version answers.
+    pub label: String,
+    /// Where it runs.
+    pub device: DeviceSpec,
+    /// The most texts that run together.
+    pub max_batch_rows: usize,
+    /// The most tokens that run together. Raised to the model's longest text if that is more.
+    pub max_batch_tokens: usize,
+    /// The most texts that may wait, queries and items each. More queries are refused; more items wait outside.
+    pub max_queue_rows: usize,
+    /// Memory for the vectors of recent queries, in bytes, for each loaded version.
+    pub query_cache_bytes: u64,
+    /// The longest time a query waits because items are being encoded: how much of that runs at once.
+    pub bulk_batch_time: Duration,
+    /// The same for the first query after a second without one. Longer times encode items faster.
+    pub quiet_bulk_batch_time: Duration,
+    /// The part of the device's time that items get even while queries would take all of it. From 0 up to, not
+    /// including, 1.
+    pub bulk_share: f64,
+    /// Whether a version that is to take another's place waits, loaded, until
+    /// [`Encoders::indexed`](super::Encoders::indexed) says that its vectors are there. The first version never waits.
+    pub index_first: bool,
+    /// How long to wait before looking again for a registry that is missing or cannot be read.
+    pub registry_retry: Duration,
+}
+
+impl Default for EncoderOptions {
+    fn default() -> Self {
+        Self {
+            registry: PathBuf::from("vitrine-registry"),
+            model: "minilm".to_owned(),
+            label: "stable".to_owned(),
+            device: DeviceSpec::Cpu,
+            max_batch_rows: 256,
+            max_batch_tokens: 4_096,
+            max_queue_rows: 2_048,
+            query_cache_bytes: 32 << 20,
+            bulk_batch_time: Duration::from_millis(50),
+            quiet_bulk_batch_time: Duration::from_millis(250),
+            bulk_share: 0.1,
+            index_first: false,
+            registry_retry: Duration::from_secs(5),
+        }
+    }
+}
+
+impl EncoderOptions {
+    pub(super) fn device_options(&self) -> DeviceOptions {
+        DeviceOptions {
+            bulk_batch_time: self.bulk_batch_time,
+            quiet_bulk_batch_time: self.quiet_bulk_batch_time,
+            bulk_share: self.bulk_share,
+            ..DeviceOptions::default()
+        }
+    }
+
+    /// The bounds of a version whose longest text has `max_tokens`. The queue holds that many texts of that length.
+    pub(super) fn lane_options(&self, max_tokens: usize, cost: RowCost) -> LaneOptions {
+        LaneOptions {
+            max_batch_rows: self.max_batch_rows,
+            max_batch_tokens: self.max_batch_tokens.max(max_tokens),
+            max_queue_rows: self.max_queue_rows,
+            max_queue_tokens: self.max_queue_rows.saturating_mul(max_tokens),
+            cost,
+        }
+    }
+}

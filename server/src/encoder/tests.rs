@@ -1,0 +1,336 @@
+//! Encoders over a real registry directory, with models that the test lets load and run.
+
+use std::{
+    fs,
+    sync::{Arc, mpsc},
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tempfile::TempDir;
+use vitrine::v1::VersionState;
+use vitrine_registry::{Label, ModelName, PublishRequest, Registry, Version, VersionDir};
+
+use super::{
+    load::{Load, Model, Tokenize},
+    *,
+};
+use crate::batch::{Row, RowCost, RunError, Runner};
+
+const LONG: Duration = Duration::from_mins(1);
+
+/// What the made-up models do, watched and held up by the test.
+#[derive(Clone, Default)]
+struct Stage {
+    /// Rows of every batch that ran.
+    batches: Arc<Mutex<Vec<Vec<Row>>>>,
+    /// When set: a run says that it began, and then waits to be let go.
+    runs: Arc<Mutex<Option<Gate>>>,
+    /// The same for loading.
+    loads: Arc<Mutex<Option<Gate>>>,
+}
+
+struct Gate {
+    began: mpsc::Sender<()>,
+    go: mpsc::Receiver<()>,
+}
+
+struct Keeper {
+    began: mpsc::Receiver<()>,
+    go: mpsc::Sender<()>,
+}
+
+fn gate() -> (Gate, Keeper) {
+    let (began, began_here) = mpsc::channel();
+    let (go_here, go) = mpsc::channel();
+    (Gate { began, go }, Keeper { began: began_here, go: go_here })
+}
+
+fn pass(gate: &Mutex<Option<Gate>>) {
+    if let Some(gate) = &*gate.lock() {
+        gate.began.send(()).unwrap();
+        gate.go.recv().unwrap();
+    }
+}
+
+/// A row of the text's bytes; `?` cannot be tokenised.
+struct Bytes;
+
+impl Tokenize for Bytes {
+    fn row(&self, text: &str) -> Result<Row, String> {
+        if text == "?" { Err("no token for `?`".to_owned()) } else { Ok(text.bytes().map(u32::from).collect()) }
+    }
+}
+
+/// A text's vector is the version, and the text's length.
+struct Fake {
+    version: u32,
+    stage: Stage,
+}
+
+impl Runner for Fake {
+    fn run(&mut self, rows: &[&[u32]]) -> Result<Vec<Vec<f32>>, RunError> {
+        pass(&self.stage.runs);
+        self.stage.batches.lock().push(rows.iter().map(|row| row.to_vec()).collect());
+        Ok(rows.iter().map(|row| vec![self.version as f32, row.len() as f32]).collect())
+    }
+}
+
+/// Loads what `config.json` says: `ok`, `bad`, or `panic`.
+impl Load for Stage {
+    fn load(&self, version: &VersionDir, warming: &dyn Fn()) -> Result<Model, String> {
+        warming();
+        pass(&self.loads);
+        match fs::read_to_string(version.path.join("config.json")).unwrap().as_str() {
+            "ok" => {}
+            "bad" => return Err("golden row 3 differs".to_owned()),
+            other => panic!("{other}"),
+        }
+        Ok(Model {
+            runner: Box::new(Fake { version: version.version.get(), stage: self.clone() }),
+            tokenize: Arc::new(Bytes),
+            dimensions: 2,
+            max_tokens: 64,
+            cost: RowCost::from_fn(64, |_| Duration::from_micros(10)),
+        })
+    }
+}
+
+struct Bench {
+    dir: TempDir,
+    stage: Stage,
+    model: ModelName,
+    label: Label,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let (model, label) = ("minilm".parse().unwrap(), "stable".parse().unwrap());
+        Self { dir: tempfile::tempdir().unwrap(), stage: Stage::default(), model, label }
+    }
+
+    fn registry(&self) -> Registry {
+        Registry::create(self.dir.path().join("registry")).unwrap()
+    }
+
+    fn publish(&self, config: &str) -> Version {
+        let files = tempfile::tempdir().unwrap();
+        fs::write(files.path().join("config.json"), config).unwrap();
+        let request = PublishRequest::from_folder(&self.model, "bert", TEXT_EMBEDDING, files.path()).unwrap();
+        self.registry().publish(&request).unwrap().version
+    }
+
+    fn point_at(&self, version: Version) {
+        let registry = self.registry();
+        let now = registry.labels(&self.model).unwrap().get(&self.label).copied();
+        registry.set_label(&self.model, &self.label, version, now).unwrap();
+    }
+
+    fn options(&self) -> EncoderOptions {
+        EncoderOptions {
+            registry: self.dir.path().join("registry"),
+            registry_retry: Duration::from_millis(5),
+            ..EncoderOptions::default()
+        }
+    }
+
+    fn start(&self, options: EncoderOptions) -> Encoders {
+        Encoders::start_with(options, Box::new(self.stage.clone())).unwrap()
+    }
+
+    /// A server on which version 1 answers.
+    async fn ready(&self, options: EncoderOptions) -> Encoders {
+        self.point_at(self.publish("ok"));
+        let encoders = self.start(options);
+        encoders.reaches(1, VersionState::Available).await;
+        encoders
+    }
+}
+
+impl Encoders {
+    async fn reaches(&self, version: u32, state: VersionState) {
+        self.states.until(|inner| inner.state(version) == Some(state)).await;
+    }
+
+    fn failure(&self, version: u32) -> String {
+        self.states().into_iter().find(|state| state.version == version).unwrap().failure
+    }
+
+    fn answering(&self) -> Option<u32> {
+        self.resolve(None).ok().map(|encoder| encoder.version)
+    }
+}
+
+#[tokio::test]
+async fn the_version_that_the_label_names_answers() {
+    let bench = Bench::new();
+    let encoders = bench.ready(bench.options()).await;
+    let encoder = encoders.resolve(None).unwrap();
+    assert_eq!((encoder.dimensions(), encoder.version, encoder.label.as_str()), (2, 1, "stable"));
+    assert_eq!(encoder.embed_query("milk", None).await.as_deref(), Ok(&[1.0, 4.0][..]));
+    assert_eq!(encoder.served_by().task, "text-embedding");
+    assert_eq!(encoders.resolve(Some("stable")).unwrap().version, 1);
+    assert_eq!(encoders.resolve(Some("1")).unwrap().version, 1);
+    for other in ["canary", "2", "-1", ""] {
+        assert!(matches!(encoders.resolve(Some(other)), Err(EncoderError::NotLoaded { .. })), "{other}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_registry_the_reason_is_given_and_one_that_appears_is_followed() {
+    let bench = Bench::new();
+    let encoders = bench.start(bench.options());
+    encoders.states.until(|inner| !inner.problem().is_empty()).await;
+    let Err(EncoderError::NotLoaded { detail }) = encoders.resolve(None) else { panic!("nothing can be loaded") };
+    assert!(detail.contains("does not exist"), "{detail}");
+    let version = bench.publish("ok");
+    encoders.states.until(|inner| inner.problem().contains("stable")).await;
+    bench.point_at(version);
+    encoders.reaches(1, VersionState::Available).await;
+    assert_eq!((encoders.answering(), encoders.problem()), (Some(1), None));
+}
+
+#[tokio::test]
+async fn the_old_version_answers_until_the_new_one_can_and_leaves_with_its_last_request() {
+    let bench = Bench::new();
+    let encoders = bench.ready(bench.options()).await;
+    let held = encoders.resolve(None).unwrap();
+    let (gate, keeper) = gate();
+    *bench.stage.loads.lock() = Some(gate);
+    bench.point_at(bench.publish("ok"));
+    encoders.reaches(2, VersionState::Warming).await;
+    keeper.began.recv_timeout(LONG).unwrap();
+    assert_eq!(encoders.answering(), Some(1));
+    keeper.go.send(()).unwrap();
+    encoders.reaches(2, VersionState::Available).await;
+    encoders.reaches(1, VersionState::Draining).await;
+    assert_eq!(encoders.answering(), Some(2));
+    assert_eq!(held.embed_query("tea", None).await.as_deref(), Ok(&[1.0, 3.0][..]), "admitted to the old version");
+    drop(held);
+    encoders.reaches(1, VersionState::Ended).await;
+    assert_eq!(encoders.states().iter().map(|state| state.device.as_str()).collect::<Vec<_>>(), ["", "cpu"]);
+}
+
+#[tokio::test]
+async fn a_version_that_fails_never_takes_the_place_of_a_good_one() {
+    let bench = Bench::new();
+    let encoders = bench.ready(bench.options()).await;
+    for (config, reason) in [("bad", "golden row 3 differs"), ("panic", "panicked")] {
+        let version = bench.publish(config);
+        bench.point_at(version);
+        encoders.reaches(version.get(), VersionState::Failed).await;
+        assert!(encoders.failure(version.get()).contains(reason), "{}", encoders.failure(version.get()));
+        assert_eq!(encoders.answering(), Some(1));
+    }
+    bench.point_at(bench.publish("ok"));
+    encoders.reaches(4, VersionState::Available).await;
+    assert_eq!(encoders.answering(), Some(4), "and it does not block the next");
+}
+
+#[tokio::test]
+async fn a_damaged_version_is_not_loaded() {
+    let bench = Bench::new();
+    let version = bench.publish("ok");
+    let folder = bench.registry().version(&bench.model, version).unwrap().path;
+    fs::write(folder.join("config.json"), "ko").unwrap();
+    bench.point_at(version);
+    let encoders = bench.start(bench.options());
+    encoders.reaches(1, VersionState::Failed).await;
+    assert!(encoders.failure(1).contains("config.json"), "{}", encoders.failure(1));
+    let Err(EncoderError::NotLoaded { detail }) = encoders.resolve(None) else { panic!("it is damaged") };
+    assert!(detail.contains("version 1 of minilm failed"), "{detail}");
+}
+
+#[tokio::test]
+async fn a_new_version_can_be_made_to_wait_for_its_vectors() {
+    let bench = Bench::new();
+    let encoders = bench.ready(EncoderOptions { index_first: true, ..bench.options() }).await;
+    let mut loaded = encoders.subscribe();
+    bench.point_at(bench.publish("ok"));
+    let versions = |list: &Vec<Arc<Encoder>>| list.iter().map(|encoder| encoder.version).collect::<Vec<_>>();
+    loaded.wait_for(|list| versions(list) == [1, 2]).await.unwrap();
+    assert_eq!(encoders.answering(), Some(1));
+    assert_eq!(encoders.resolve(Some("2")).unwrap().version, 2, "it can be tried by its number");
+    encoders.indexed(2);
+    encoders.reaches(1, VersionState::Ended).await;
+    assert_eq!(encoders.answering(), Some(2));
+    loaded.wait_for(|list| versions(list) == [2]).await.unwrap();
+}
+
+#[tokio::test]
+async fn equal_queries_are_run_once() {
+    let bench = Bench::new();
+    let encoders = bench.ready(bench.options()).await;
+    let encoder = encoders.resolve(None).unwrap();
+    let (one, two) = tokio::join!(encoder.embed_query("milk", None), encoder.embed_query("milk", None));
+    assert_eq!(one, two);
+    assert_eq!(encoder.embed_query("milk", Some(Instant::now())).await, one, "kept from before");
+    assert_eq!(bench.stage.batches.lock().len(), 1);
+}
+
+#[tokio::test]
+async fn errors_are_not_kept_and_a_short_deadline_does_not_fail_who_has_more_time() {
+    let bench = Bench::new();
+    let encoders = bench.ready(bench.options()).await;
+    let encoder = encoders.resolve(None).unwrap();
+    let (gate, keeper) = gate();
+    *bench.stage.runs.lock() = Some(gate);
+    let hurried = {
+        let encoder = Arc::clone(&encoder);
+        tokio::spawn(async move { encoder.embed_query("milk", Some(Instant::now() + Duration::from_millis(20))).await })
+    };
+    tokio::task::yield_now().await;
+    let patient = tokio::spawn(async move { encoder.embed_query("milk", None).await });
+    assert_eq!(hurried.await.unwrap(), Err(EncoderError::DeadlineExceeded));
+    for _ in 0..2 {
+        keeper.go.send(()).unwrap();
+    }
+    assert_eq!(patient.await.unwrap().as_deref(), Ok(&[1.0, 4.0][..]));
+}
+
+#[tokio::test]
+async fn a_text_that_cannot_be_tokenised_fails_alone() {
+    let bench = Bench::new();
+    let encoders = bench.ready(bench.options()).await;
+    let encoder = encoders.resolve(None).unwrap();
+    let failed = encoder.embed_query("?", None).await;
+    assert_eq!(failed, Err(EncoderError::Failed { detail: "no token for `?`".to_owned() }));
+    assert!(encoder.embed_query("milk", None).await.is_ok());
+}
+
+#[tokio::test]
+async fn bulk_waits_for_room_and_keeps_the_order() {
+    let bench = Bench::new();
+    let encoders = bench.ready(EncoderOptions { max_queue_rows: 2, ..bench.options() }).await;
+    let encoder = encoders.resolve(None).unwrap();
+    let texts: Vec<String> = (1..=20).map(|length| "x".repeat(length)).collect();
+    let wanted: Vec<Vec<f32>> = (1..=20).map(|length| vec![1.0, length as f32]).collect();
+    let calls: Vec<_> = (0..5)
+        .map(|_| {
+            let (encoder, texts) = (Arc::clone(&encoder), texts.clone());
+            tokio::spawn(async move { encoder.embed_bulk(texts).await })
+        })
+        .collect();
+    for call in calls {
+        assert_eq!(call.await.unwrap().as_ref(), Ok(&wanted));
+    }
+    assert_eq!(encoder.embed_bulk(Vec::new()).await, Ok(Vec::new()));
+}
+
+#[tokio::test]
+async fn shutdown_unloads_everything() {
+    let bench = Bench::new();
+    let encoders = bench.ready(bench.options()).await;
+    encoders.shutdown(LONG).await.unwrap();
+    encoders.reaches(1, VersionState::Ended).await;
+    assert_eq!(encoders.answering(), None);
+}
+
+#[test]
+fn names_that_are_none_are_refused_at_the_start() {
+    let refused = |options| Encoders::start(options).err().unwrap().to_string();
+    let model = EncoderOptions { model: "../etc".to_owned(), ..EncoderOptions::default() };
+    assert!(refused(model).contains("model"));
+    let label = EncoderOptions { label: String::new(), ..EncoderOptions::default() };
+    assert!(refused(label).contains("label"));
+}
