@@ -1,1 +1,137 @@
-//! The ordered, durable log of a catalog's changes.
+//! The ordered, durable log of a catalog's changes: the one source of everything else.
+//!
+//! [`Log`] is what a catalog needs from an engine; [`sqlite`] is the embedded one.
+
+pub mod sqlite;
+
+mod error;
+mod schema;
+
+use std::sync::Arc;
+
+use vitrine::v1::{Event, Item};
+
+use crate::Doc;
+
+pub use error::LogError;
+
+/// A position in the log, from 1. 0 is before the first record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seq(pub u64);
+
+/// Something that happens to a catalog.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// An item is added, or replaces the one with its id.
+    UpsertItem(Item),
+    /// The item with this id is removed.
+    DeleteItem(String),
+    /// A user did something.
+    Event(Event),
+}
+
+/// A change as it stands in the log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// Its position.
+    pub seq: Seq,
+    /// When it was recorded, in unix milliseconds.
+    pub recorded_ms: i64,
+    /// The change.
+    pub change: Change,
+}
+
+/// What became of one change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// It is durable and shows.
+    Accepted {
+        /// The position at which it shows. For a change that changed nothing (an item as it already was, the removal
+        /// of no item) nothing is recorded, and this is the position of the record before.
+        seq: Seq,
+        /// Of an event: its items, in their order. Of an item: itself. Empty for the removal of an id never seen.
+        docs: Vec<Doc>,
+        /// Of an item: whether it was there before.
+        existed: bool,
+        /// Of an event: ids that the catalog has no item of, each once.
+        unknown: Vec<String>,
+    },
+    /// An event of that id was recorded before; nothing changed.
+    Duplicate,
+}
+
+/// How far an import has come, in positions of its source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportPosition {
+    /// The source's name.
+    pub id: String,
+    /// Everything up to here is recorded. It never goes back.
+    pub position: u64,
+}
+
+/// A change as the catalog wants it recorded: it does change something, and its ids have their docs.
+#[derive(Clone, Debug)]
+pub enum Entry {
+    /// An item is added or replaced.
+    Upsert(Doc, Arc<Item>),
+    /// The item of this doc and id is removed.
+    Delete(Doc, Arc<str>),
+    /// A user did something.
+    Event(Box<Event>),
+}
+
+/// What is recorded together, all or none.
+#[derive(Clone, Debug, Default)]
+pub struct Group {
+    /// When, in unix milliseconds.
+    pub recorded_ms: i64,
+    /// Ids that get their doc now.
+    pub docs: Vec<(Doc, Arc<str>)>,
+    /// The changes, in their order.
+    pub entries: Vec<Entry>,
+    /// The imports they come from.
+    pub imports: Vec<ImportPosition>,
+}
+
+/// What a log holds, as a catalog needs it to start.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// The last position.
+    pub head: Seq,
+    /// How many events there are.
+    pub event_count: u64,
+    /// When the log was made, in unix milliseconds.
+    pub created_ms: i64,
+    /// All ids, by doc.
+    pub ids: Vec<String>,
+    /// The items that exist.
+    pub items: Vec<Item>,
+}
+
+/// Which records to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Records {
+    /// All of them.
+    All,
+    /// Only events.
+    Events,
+}
+
+/// An engine that keeps one catalog's log. One thread appends, any number read meanwhile; they never wait for it.
+pub trait Log: Send + Sync {
+    /// Everything a catalog starts with.
+    fn load(&self) -> Result<Contents, LogError>;
+
+    /// Records a group; it is durable on return. On an error nothing of it is recorded, and the next group may succeed.
+    /// Answers the position of each entry, `None` for an event whose id is recorded already (or twice in the group).
+    fn append(&self, group: &Group) -> Result<Vec<Option<Seq>>, LogError>;
+
+    /// The records after `after`, at most `limit`, in their order.
+    fn read(&self, after: Seq, limit: usize, which: Records) -> Result<Vec<Record>, LogError>;
+
+    /// Which items changed last after `after` and not after `until`, in the order of those changes, at most `limit`.
+    fn read_items(&self, after: Seq, until: Seq, limit: usize) -> Result<Vec<(Seq, Doc)>, LogError>;
+
+    /// How far the import of this id has come. 0: it is not known.
+    fn import_position(&self, import_id: &str) -> Result<u64, LogError>;
+}

@@ -1,0 +1,68 @@
+//! All events of a catalog, page by page, read beside the writer.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use vitrine::v1::Event;
+
+use super::Catalog;
+use crate::log::{Change, LogError, Records, Seq};
+
+/// Records read for one page.
+const PAGE: usize = 2_048;
+
+/// The events that were recorded before the export began, in the order of their recording. Each step reads the disk.
+pub struct EventPages {
+    catalog: Arc<Catalog>,
+    /// Of the events' own times, in unix milliseconds.
+    times: Range<i64>,
+    at: Seq,
+    until: Seq,
+}
+
+impl Catalog {
+    /// Every event whose time is in `times` (unix milliseconds; `i64::MIN..i64::MAX` for all). An event that was sent
+    /// without a time has that of its arrival.
+    pub fn events(self: &Arc<Self>, times: Range<i64>) -> EventPages {
+        let until = *self.state.head.borrow();
+        EventPages { catalog: Arc::clone(self), times, at: Seq::default(), until }
+    }
+}
+
+/// Pages are never empty; an error ends them.
+impl Iterator for EventPages {
+    type Item = Result<Vec<Event>, LogError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.at < self.until {
+            let records = match self.catalog.state.log.read(self.at, PAGE, Records::Events) {
+                Ok(records) => records,
+                Err(error) => {
+                    self.at = self.until;
+                    return Some(Err(error));
+                }
+            };
+            let until = self.until;
+            self.at = records.last().map_or(until, |record| record.seq);
+            let page: Vec<Event> = records
+                .into_iter()
+                .take_while(|record| record.seq <= until)
+                .filter_map(|record| match record.change {
+                    Change::Event(event) => Some((unix_ms(&event).unwrap_or(record.recorded_ms), event)),
+                    _ => None,
+                })
+                .filter(|(time, _)| self.times.contains(time))
+                .map(|(_, event)| event)
+                .collect();
+            if !page.is_empty() {
+                return Some(Ok(page));
+            }
+        }
+        None
+    }
+}
+
+fn unix_ms(event: &Event) -> Option<i64> {
+    let time = event.time.as_ref()?;
+    Some(time.seconds.saturating_mul(1_000).saturating_add(i64::from(time.nanos) / 1_000_000))
+}

@@ -1,0 +1,98 @@
+//! Whatever is done, a catalog that is opened again is as it was, and is what its log says.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// One call: its changes, and whether the catalog is opened again after it.
+fn calls() -> impl Strategy<Value = Vec<(Vec<Change>, bool)>> {
+    let change = prop_oneof![
+        4 => (0..8_u8, 0..3_u8).prop_map(|(id, title)| item(&format!("i{id}"), &format!("T{title}"))),
+        1 => (0..8_u8).prop_map(|id| match item(&format!("i{id}"), "sold out") {
+            Change::UpsertItem(sold_out) => Change::UpsertItem(Item { available: Some(false), ..sold_out }),
+            other => other,
+        }),
+        2 => (0..9_u8).prop_map(|id| Change::DeleteItem(format!("i{id}"))),
+        4 => (0..20_u8, prop::collection::vec(0..10_u8, 0..3)).prop_map(|(id, items)| {
+            let items: Vec<_> = items.iter().map(|id| format!("i{id}")).collect();
+            event(&format!("e{id}"), &items.iter().map(String::as_str).collect::<Vec<_>>())
+        }),
+    ];
+    prop::collection::vec((prop::collection::vec(change, 0..12), prop::bool::weighted(0.2)), 1..8)
+}
+
+/// All that is in memory, comparable.
+#[derive(Debug, PartialEq)]
+struct Memory {
+    /// By doc.
+    items: Vec<(String, Option<Item>)>,
+    /// Live, servable, and in the order of ids.
+    docs: [Vec<Doc>; 3],
+    /// In the behaviour, and counted.
+    events: [u64; 2],
+    head: Seq,
+}
+
+impl Memory {
+    fn of(catalog: &Catalog) -> Self {
+        let table = catalog.items.read();
+        let item = |doc| (table.id(doc).unwrap().to_string(), table.item(doc).map(|item| Item::clone(item)));
+        Self {
+            items: (0..table.doc_count() as Doc).map(item).collect(),
+            docs: [table.live().iter().collect(), table.servable().iter().collect(), table.list(None).collect()],
+            events: [catalog.behaviour.read().events(), catalog.event_count()],
+            head: *catalog.head().borrow(),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn a_catalog_opened_again_is_as_it_was(calls in calls()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let mut catalog = open(dir.path());
+        let (mut items, mut events) = (BTreeMap::new(), BTreeSet::new());
+        for (changes, reopen) in calls {
+            for change in &changes {
+                match change {
+                    Change::UpsertItem(item) => drop(items.insert(item.id.clone(), (item.title.clone(), item.available))),
+                    Change::DeleteItem(id) => drop(items.remove(id)),
+                    Change::Event(event) => drop(events.insert(event.event_id.clone())),
+                }
+            }
+            let count = changes.len();
+            prop_assert_eq!(runtime.block_on(catalog.append(changes)).unwrap().len(), count);
+            if reopen {
+                let before = Memory::of(&catalog);
+                drop(catalog);
+                catalog = open(dir.path());
+                prop_assert_eq!(Memory::of(&catalog), before);
+            }
+        }
+        let now: BTreeMap<_, _> = {
+            let table = catalog.items.read();
+            let items = table.list(None).filter_map(|doc| table.item(doc));
+            items.map(|item| (item.id.clone(), (item.title.clone(), item.available))).collect()
+        };
+        prop_assert_eq!(&now, &items);
+        prop_assert_eq!(catalog.event_count(), events.len() as u64);
+        // What the records say, one after the other.
+        let (mut replayed, mut seen) = (BTreeMap::new(), Vec::new());
+        for (n, record) in catalog.read(Seq(0), usize::MAX >> 1).unwrap().into_iter().enumerate() {
+            prop_assert_eq!(record.seq, Seq(n as u64 + 1));
+            match record.change {
+                Change::UpsertItem(item) => drop(replayed.insert(item.id, (item.title, item.available))),
+                Change::DeleteItem(id) => drop(replayed.remove(&id)),
+                Change::Event(event) => seen.push(event.event_id),
+            }
+        }
+        prop_assert_eq!(replayed, items);
+        seen.sort();
+        prop_assert!(seen.into_iter().eq(events));
+    }
+}

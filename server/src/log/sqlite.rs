@@ -1,0 +1,247 @@
+//! The embedded log: one SQLite file in WAL mode.
+//!
+//! A transaction is durable when its commit returns (`synchronous = FULL`: the WAL is synced). Readers have connections
+//! of their own and see the last commit; a write in progress neither blocks them nor shows.
+
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+use prost::Message as _;
+use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params};
+use vitrine::v1::{Event, Item};
+
+use super::schema::{self, DELETE, EVENT, UPSERT};
+use super::{Change, Contents, Entry, Group, Log, LogError, Record, Records, Seq};
+use crate::Doc;
+
+/// Idle read connections that are kept.
+const IDLE_READERS: usize = 4;
+
+/// A log in a SQLite file.
+pub struct SqliteLog {
+    path: PathBuf,
+    writer: Mutex<Writer>,
+    readers: Mutex<Vec<Connection>>,
+}
+
+struct Writer {
+    connection: Connection,
+    head: Seq,
+}
+
+impl SqliteLog {
+    /// Opens the log at `path`, or makes an empty one. Its directory must exist.
+    pub fn open(path: &Path) -> Result<Self, LogError> {
+        let connection = schema::open_writer(path)?;
+        let head = connection
+            .query_row("SELECT coalesce(max(seq), 0) FROM log", [], |row| row.get(0).map(position))
+            .map_err(|error| LogError::sqlite(path, error))?;
+        // Opened now, so that reading needs no new file when the disk is full.
+        let readers = Mutex::new(vec![schema::open_reader(path)?]);
+        Ok(Self { path: path.to_path_buf(), writer: Mutex::new(Writer { connection, head }), readers })
+    }
+
+    /// Limits the file's size in pages, so that a test can fill it.
+    #[cfg(test)]
+    pub(crate) fn limit_pages(&self, free: Option<u32>) {
+        let writer = self.writer.lock();
+        let used: u32 = writer.connection.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+        let limit = free.map_or(u32::MAX - 1, |free| used + free);
+        writer.connection.query_row(&format!("PRAGMA max_page_count = {limit}"), [], |_| Ok(())).unwrap();
+    }
+
+    /// Runs `read` on a connection that only reads.
+    fn reading<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, LogError> {
+        let idle = self.readers.lock().pop();
+        let connection = idle.map_or_else(|| schema::open_reader(&self.path), Ok)?;
+        let answer = read(&connection).map_err(|error| self.sorted(error))?;
+        let mut readers = self.readers.lock();
+        if readers.len() < IDLE_READERS {
+            readers.push(connection);
+        }
+        Ok(answer)
+    }
+
+    fn sorted(&self, error: rusqlite::Error) -> LogError {
+        LogError::sqlite(&self.path, error)
+    }
+
+    fn corrupt(&self, detail: String) -> LogError {
+        LogError::Corrupt { path: self.path.clone(), detail }
+    }
+
+    fn record(&self, row: RawRecord) -> Result<Record, LogError> {
+        let RawRecord { seq, recorded_ms, kind, key, payload } = row;
+        let undecodable = |error| self.corrupt(format!("record {seq}: {error}"));
+        let change = match kind {
+            UPSERT => Change::UpsertItem(Item::decode(payload.as_slice()).map_err(undecodable)?),
+            DELETE => Change::DeleteItem(key),
+            EVENT => Change::Event(Event::decode(payload.as_slice()).map_err(undecodable)?),
+            _ => return Err(self.corrupt(format!("record {seq}: kind {kind}"))),
+        };
+        Ok(Record { seq: position(seq), recorded_ms, change })
+    }
+}
+
+impl Log for SqliteLog {
+    fn load(&self) -> Result<Contents, LogError> {
+        // One read transaction: all of one moment.
+        let (contents, payloads) = self.reading(|connection| {
+            let transaction = connection.unchecked_transaction()?;
+            let meta = |key: &str| {
+                transaction.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get::<_, i64>(0))
+            };
+            let contents = Contents {
+                head: transaction
+                    .query_row("SELECT coalesce(max(seq), 0) FROM log", [], |row| row.get(0).map(position))?,
+                event_count: meta("event_count")? as u64,
+                created_ms: meta("created_ms")?,
+                ids: transaction
+                    .prepare("SELECT id FROM docs ORDER BY doc")?
+                    .query_map([], |row| row.get(0))?
+                    .collect::<rusqlite::Result<_>>()?,
+                items: Vec::new(),
+            };
+            let payloads = transaction
+                .prepare("SELECT payload FROM items JOIN log USING (seq) WHERE kind = ?1 ORDER BY seq")?
+                .query_map([UPSERT], |row| row.get(0))?
+                .collect::<rusqlite::Result<Vec<Vec<u8>>>>()?;
+            Ok((contents, payloads))
+        })?;
+        let items = payloads
+            .iter()
+            .map(|payload| Item::decode(payload.as_slice()).map_err(|error| self.corrupt(format!("an item: {error}"))))
+            .collect::<Result<_, _>>()?;
+        Ok(Contents { items, ..contents })
+    }
+
+    fn append(&self, group: &Group) -> Result<Vec<Option<Seq>>, LogError> {
+        let mut writer = self.writer.lock();
+        let Writer { connection, head } = &mut *writer;
+        // Dropping the transaction on an early return rolls it back.
+        let (last, seqs) = write(connection, *head, group).map_err(|error| self.sorted(error))?;
+        *head = last;
+        Ok(seqs)
+    }
+
+    fn read(&self, after: Seq, limit: usize, which: Records) -> Result<Vec<Record>, LogError> {
+        let query = match which {
+            Records::All => "SELECT seq, recorded_ms, kind, key, payload FROM log WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+            Records::Events => {
+                "SELECT seq, recorded_ms, kind, key, payload FROM log WHERE seq > ?1 AND kind = 3 ORDER BY seq LIMIT ?2"
+            }
+        };
+        let rows = self.reading(|connection| {
+            connection
+                .prepare_cached(query)?
+                .query_map([after.0 as i64, limit as i64], RawRecord::read)?
+                .collect::<rusqlite::Result<Vec<_>>>()
+        })?;
+        rows.into_iter().map(|row| self.record(row)).collect()
+    }
+
+    fn read_items(&self, after: Seq, until: Seq, limit: usize) -> Result<Vec<(Seq, Doc)>, LogError> {
+        self.reading(|connection| {
+            connection
+                .prepare_cached("SELECT seq, doc FROM items WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3")?
+                .query_map([after.0 as i64, until.0 as i64, limit as i64], |row| {
+                    Ok((position(row.get(0)?), row.get(1)?))
+                })?
+                .collect()
+        })
+    }
+
+    fn import_position(&self, import_id: &str) -> Result<u64, LogError> {
+        let position: Option<i64> = self.reading(|connection| {
+            connection
+                .prepare_cached("SELECT position FROM imports WHERE id = ?1")?
+                .query_row([import_id], |row| row.get(0))
+                .optional()
+        })?;
+        Ok(position.unwrap_or(0) as u64)
+    }
+}
+
+/// One transaction. Answers the new head and the entries' positions.
+fn write(connection: &mut Connection, mut head: Seq, group: &Group) -> rusqlite::Result<(Seq, Vec<Option<Seq>>)> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut seqs = Vec::with_capacity(group.entries.len());
+    let mut events = 0;
+    {
+        let mut add_doc = transaction.prepare_cached("INSERT INTO docs (doc, id) VALUES (?1, ?2)")?;
+        let mut add_record = transaction.prepare_cached(
+            "INSERT INTO log (seq, recorded_ms, kind, key, payload) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (key) WHERE kind = 3 DO NOTHING",
+        )?;
+        let mut set_item = transaction.prepare_cached(
+            "INSERT INTO items (doc, seq) VALUES (?1, ?2) ON CONFLICT (doc) DO UPDATE SET seq = excluded.seq",
+        )?;
+        for (doc, id) in &group.docs {
+            add_doc.execute(params![doc, id])?;
+        }
+        let mut payload = Vec::new();
+        for entry in &group.entries {
+            let seq = (head.0 + 1) as i64;
+            payload.clear();
+            let written = match entry {
+                Entry::Upsert(doc, item) => {
+                    item.encode_raw(&mut payload);
+                    set_item.execute(params![doc, seq])?;
+                    add_record.execute(params![seq, group.recorded_ms, UPSERT, item.id, payload])?
+                }
+                Entry::Delete(doc, id) => {
+                    set_item.execute(params![doc, seq])?;
+                    add_record.execute(params![seq, group.recorded_ms, DELETE, id, payload])?
+                }
+                Entry::Event(event) => {
+                    event.encode_raw(&mut payload);
+                    let written =
+                        add_record.execute(params![seq, group.recorded_ms, EVENT, event.event_id, payload])?;
+                    events += written as i64;
+                    written
+                }
+            };
+            seqs.push((written > 0).then_some(position(seq)));
+            head.0 += written as u64;
+        }
+        if events > 0 {
+            transaction
+                .prepare_cached("UPDATE meta SET value = value + ?1 WHERE key = 'event_count'")?
+                .execute([events])?;
+        }
+        let mut set_import = transaction.prepare_cached(
+            "INSERT INTO imports (id, position) VALUES (?1, ?2)
+             ON CONFLICT (id) DO UPDATE SET position = max(position, excluded.position)",
+        )?;
+        for import in &group.imports {
+            set_import.execute(params![import.id, import.position as i64])?;
+        }
+    }
+    transaction.commit()?;
+    Ok((head, seqs))
+}
+
+/// A row of `log`, before its payload is decoded (outside of the connection's use).
+struct RawRecord {
+    seq: i64,
+    recorded_ms: i64,
+    kind: i64,
+    key: String,
+    payload: Vec<u8>,
+}
+
+impl RawRecord {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            seq: row.get(0)?,
+            recorded_ms: row.get(1)?,
+            kind: row.get(2)?,
+            key: row.get(3)?,
+            payload: row.get(4)?,
+        })
+    }
+}
+
+fn position(seq: i64) -> Seq {
+    Seq(seq as u64)
+}
