@@ -1,0 +1,289 @@
+//! The vectors of a generation in memory, and the choice between looking at all of them and walking the graph.
+//!
+//! Documents with equal vectors share a row: shops have many items that differ in nothing a customer reads, and a graph
+//! over hundreds of equal rows is hard to leave or to get through.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use half::f16;
+use roaring::RoaringBitmap;
+use rustc_hash::FxHashMap;
+
+use super::graph::{Graph, Near, Reach};
+use super::hash::fnv1a;
+use super::kernel::Probe;
+use super::rows::Rows;
+use crate::Doc;
+
+/// How many candidates a walk through the graph keeps at least (efSearch of the paper).
+const WIDTH: usize = 128;
+/// Rows a walk looks at for each candidate it keeps: about this at 100,000 rows, as measured.
+const LOOKED_AT: f64 = 32.0;
+/// With fewer obsolete rows than this it is not worth making everything anew.
+const FEW: usize = 1000;
+
+/// A row's place, and who shares it.
+#[derive(Debug)]
+pub struct Slot {
+    /// Tells rows apart, also after a restart.
+    pub row_hash: u64,
+    /// None: the row is obsolete, and kept only as a way through the graph.
+    docs: Vec<Doc>,
+}
+
+/// All vectors, and the graph over the first of them.
+#[derive(Debug)]
+pub struct State {
+    rows: Rows,
+    slots: Vec<Slot>,
+    /// A document's slot and content hash.
+    by_doc: FxHashMap<Doc, (u32, u64)>,
+    by_row: FxHashMap<u64, u32>,
+    /// What was made from a content. Rows are never changed in place, so this stays true when documents go.
+    by_content: FxHashMap<u64, u32>,
+    obsolete: usize,
+    /// Over slots from 0; rows after its end are looked at one by one.
+    graph: Graph,
+}
+
+impl State {
+    /// No vectors, of `dimensions` numbers each.
+    pub fn new(dimensions: usize) -> Self {
+        Self {
+            rows: Rows::new(dimensions),
+            slots: Vec::new(),
+            by_doc: FxHashMap::default(),
+            by_row: FxHashMap::default(),
+            by_content: FxHashMap::default(),
+            obsolete: 0,
+            graph: Graph::default(),
+        }
+    }
+
+    /// How many numbers a vector has.
+    pub fn dimensions(&self) -> usize {
+        self.rows.dimensions()
+    }
+
+    /// How many documents have a vector.
+    pub fn len(&self) -> usize {
+        self.by_doc.len()
+    }
+
+    /// The documents that have a vector.
+    pub fn docs(&self) -> RoaringBitmap {
+        self.by_doc.keys().copied().collect()
+    }
+
+    /// A document's content hash and row.
+    pub fn get(&self, doc: Doc) -> Option<(u64, &[f16])> {
+        self.by_doc.get(&doc).map(|&(slot, content_hash)| (content_hash, self.rows.row(slot)))
+    }
+
+    /// Gives a document its vector.
+    pub fn upsert(&mut self, doc: Doc, content_hash: u64, row: &[f16]) {
+        let slot = self.slot_of(row);
+        self.attach(doc, content_hash, slot);
+    }
+
+    /// Gives a document the vector that was made from the same content before; says whether there is one.
+    pub fn share(&mut self, doc: Doc, content_hash: u64) -> bool {
+        let slot = self.by_content.get(&content_hash).copied();
+        if let Some(slot) = slot {
+            self.attach(doc, content_hash, slot);
+        }
+        slot.is_some()
+    }
+
+    /// Takes a document's vector away; says whether it had one.
+    pub fn remove(&mut self, doc: Doc) -> bool {
+        let Some((slot, _)) = self.by_doc.remove(&doc) else { return false };
+        let docs = &mut self.slots[slot as usize].docs;
+        docs.retain(|other| *other != doc);
+        self.obsolete += usize::from(docs.is_empty());
+        true
+    }
+
+    /// The slot of a row, an old one if there is an equal row.
+    pub fn slot_of(&mut self, row: &[f16]) -> u32 {
+        let row_hash = hash_row(row);
+        match self.by_row.get(&row_hash) {
+            Some(&slot) if self.rows.row(slot) == row => slot,
+            _ => {
+                let slot = self.push(row, row_hash);
+                self.by_row.insert(row_hash, slot);
+                slot
+            }
+        }
+    }
+
+    /// Adds a row that nothing finds, to stand where the graph knows one that is lost.
+    pub fn push_lost(&mut self) {
+        self.push(&vec![f16::ZERO; self.dimensions()], 0);
+    }
+
+    fn push(&mut self, row: &[f16], row_hash: u64) -> u32 {
+        self.slots.push(Slot { row_hash, docs: Vec::new() });
+        self.obsolete += 1;
+        self.rows.push(row)
+    }
+
+    fn attach(&mut self, doc: Doc, content_hash: u64, slot: u32) {
+        self.remove(doc);
+        let docs = &mut self.slots[slot as usize].docs;
+        self.obsolete -= usize::from(docs.is_empty());
+        docs.push(doc);
+        self.by_doc.insert(doc, (slot, content_hash));
+        self.by_content.insert(content_hash, slot);
+    }
+
+    /// The `k` nearest documents, best first, equal ones by number.
+    pub fn nearest(&self, probe: &Probe, k: usize, allowed: Option<&RoaringBitmap>) -> Vec<(Doc, f32)> {
+        let candidates = allowed.map_or(self.len(), |allowed| self.len().min(allowed.len() as usize));
+        if candidates == 0 || k == 0 {
+            return Vec::new();
+        }
+        self.walk(probe, k, candidates, allowed).unwrap_or_else(|| self.scan(probe, k, allowed))
+    }
+
+    /// By the graph, if that is likely to look at fewer rows than `candidates`.
+    fn walk(
+        &self,
+        probe: &Probe,
+        k: usize,
+        candidates: usize,
+        allowed: Option<&RoaringBitmap>,
+    ) -> Option<Vec<(Doc, f32)>> {
+        let width = WIDTH.max(k + k / 2);
+        let selectivity = candidates as f64 / self.rows.len() as f64;
+        let after_graph = self.rows.len() - self.graph.len();
+        let cost = width as f64 * LOOKED_AT / selectivity + after_graph as f64;
+        if cost >= candidates as f64 {
+            return None;
+        }
+        let is_allowed = |doc: &Doc| allowed.is_none_or(|allowed| allowed.contains(*doc));
+        let accept = |slot: u32| self.slots[slot as usize].docs.iter().any(is_allowed);
+        // A walk that has seen as many rows as a scan would is one through the wrong part of the graph.
+        let near = self.graph.search(&self.rows, probe, Reach { width, budget: candidates }, accept)?;
+        let mut best = Best::of(k);
+        for near in near {
+            best.offer(self.slots[near.slot as usize].docs.iter().copied().filter(is_allowed), near.score);
+        }
+        self.scan_slots(probe, self.graph.len(), allowed, &mut best);
+        (best.heap.len() >= k.min(candidates)).then(|| best.into_ranking())
+    }
+
+    /// By looking at every allowed document's row.
+    fn scan(&self, probe: &Probe, k: usize, allowed: Option<&RoaringBitmap>) -> Vec<(Doc, f32)> {
+        let mut best = Best::of(k);
+        match allowed {
+            Some(allowed) if (allowed.len() as usize) < self.rows.len() => {
+                for doc in allowed {
+                    if let Some(&(slot, _)) = self.by_doc.get(&doc) {
+                        best.offer([doc], probe.dot(self.rows.row(slot)));
+                    }
+                }
+            }
+            _ => self.scan_slots(probe, 0, allowed, &mut best),
+        }
+        best.into_ranking()
+    }
+
+    fn scan_slots(&self, probe: &Probe, start: usize, allowed: Option<&RoaringBitmap>, best: &mut Best) {
+        for (slot, held) in self.slots.iter().enumerate().skip(start) {
+            if !held.docs.is_empty() {
+                let docs = held.docs.iter().copied();
+                let is_allowed = |doc: &Doc| allowed.is_none_or(|allowed| allowed.contains(*doc));
+                best.offer(docs.filter(is_allowed), probe.dot(self.rows.row(slot as u32)));
+            }
+        }
+    }
+
+    /// How many rows the graph does not hold yet.
+    pub fn after_graph(&self) -> usize {
+        self.rows.len() - self.graph.len()
+    }
+
+    /// The graph.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// The graph, to put a node into that [`Graph::place`] has placed among [`State::rows`].
+    pub fn graph_mut(&mut self) -> &mut Graph {
+        &mut self.graph
+    }
+
+    /// Takes a graph over exactly the first rows.
+    pub fn set_graph(&mut self, graph: Graph) {
+        self.graph = graph;
+    }
+
+    /// The rows.
+    pub fn rows(&self) -> &Rows {
+        &self.rows
+    }
+
+    /// What the slots hold, in order.
+    pub fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    /// Whether a third of the rows is obsolete.
+    pub fn is_worn(&self) -> bool {
+        self.obsolete > FEW && self.obsolete * 3 > self.rows.len()
+    }
+
+    /// The same vectors without obsolete rows, and without a graph.
+    pub fn compacted(&self) -> Self {
+        let mut fresh = Self::new(self.dimensions());
+        for (slot, held) in self.slots.iter().enumerate() {
+            for &doc in &held.docs {
+                if let Some(&(_, content_hash)) = self.by_doc.get(&doc) {
+                    fresh.upsert(doc, content_hash, self.rows.row(slot as u32));
+                }
+            }
+        }
+        fresh
+    }
+}
+
+/// A hash of a row that is the same on every machine.
+pub fn hash_row(row: &[f16]) -> u64 {
+    let bytes: Vec<u8> = row.iter().flat_map(|value| value.to_le_bytes()).collect();
+    fnv1a(&[&bytes])
+}
+
+/// The `k` best documents so far.
+struct Best {
+    k: usize,
+    /// Of documents, not slots; the worst on top.
+    heap: BinaryHeap<Reverse<Near>>,
+}
+
+impl Best {
+    fn of(k: usize) -> Self {
+        Self { k, heap: BinaryHeap::new() }
+    }
+
+    fn offer(&mut self, docs: impl IntoIterator<Item = Doc>, score: f32) {
+        for doc in docs {
+            let near = Near { score, slot: doc };
+            if self.heap.len() < self.k {
+                self.heap.push(Reverse(near));
+            } else if self.heap.peek().is_some_and(|worst| near > worst.0) {
+                self.heap.pop();
+                self.heap.push(Reverse(near));
+            }
+        }
+    }
+
+    /// Best first, equal ones by number.
+    fn into_ranking(self) -> Vec<(Doc, f32)> {
+        self.heap.into_sorted_vec().into_iter().map(|Reverse(near)| (near.slot, near.score)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;
