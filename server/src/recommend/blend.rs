@@ -1,0 +1,94 @@
+//! One list from the candidates of several sources: scaled, weighted, added up, explained.
+
+use roaring::RoaringBitmap;
+
+use super::candidates::{Candidate, Candidates, Source, top};
+use super::tally::Tally;
+use super::{Neighbours, Reason, Recommended, Stage, Want};
+use crate::Doc;
+use crate::search::mmr;
+
+/// Candidates by source.
+#[derive(Clone, Debug, Default)]
+pub struct Blend {
+    parts: Vec<Part>,
+    seen: Option<(RoaringBitmap, f32)>,
+}
+
+#[derive(Clone, Debug)]
+struct Part {
+    source: Source,
+    /// What its scores are multiplied by.
+    scale: f32,
+    candidates: Candidates,
+}
+
+impl Blend {
+    /// For somebody who has `seen` items: such a candidate counts `factor` as much, unless it is one to buy again.
+    pub fn for_whom(seen: RoaringBitmap, factor: f32) -> Self {
+        Self { parts: Vec::new(), seen: Some((seen, factor)) }
+    }
+
+    /// Adds a source; its best candidate adds `weight`.
+    #[must_use]
+    pub fn with(mut self, source: Source, weight: f32, candidates: Candidates) -> Self {
+        let best = candidates.best();
+        if best > 0.0 && weight > 0.0 {
+            self.parts.push(Part { source, scale: weight / best, candidates });
+        }
+        self
+    }
+
+    /// The best that are wanted and eligible.
+    pub fn rank(
+        &self,
+        want: &Want<'_>,
+        vectors: Option<&dyn Neighbours>,
+        eligible: &impl Fn(Doc) -> bool,
+    ) -> Vec<Recommended> {
+        let mut totals: Tally<f32> = Tally::default();
+        for part in &self.parts {
+            for (doc, candidate) in part.candidates.iter() {
+                *totals.entry(doc) += self.share(part, doc, candidate);
+            }
+        }
+        let totals = totals.iter().filter(|&(doc, total)| *total > 0.0 && eligible(doc));
+        let mut best = top(totals.map(|(doc, total)| (doc, *total)).collect(), want.considered());
+        if let (Some(diversity), Some(vectors)) = (want.diversity, vectors) {
+            best = mmr::diversify(&best, |doc| vectors.vector(doc), diversity.lambda, want.count);
+        }
+        best.truncate(want.count);
+        let scores: Vec<Vec<f32>> = self.parts.iter().map(Part::scores).collect();
+        best.into_iter().map(|(doc, score)| self.explain(doc, score, &scores)).collect()
+    }
+
+    /// What a source adds to a candidate's score.
+    fn share(&self, part: &Part, doc: Doc, candidate: &Candidate) -> f32 {
+        let known = || self.seen.as_ref().filter(|(seen, _)| part.source != Source::Again && seen.contains(doc));
+        part.scale * candidate.score * known().map_or(1.0, |(_, factor)| *factor)
+    }
+
+    fn explain(&self, doc: Doc, score: f32, scores: &[Vec<f32>]) -> Recommended {
+        let mut stages = Vec::with_capacity(self.parts.len());
+        let mut reason = Reason { code: Source::Popular.code(), sources: Vec::new() };
+        let mut most = 0.0;
+        for (part, scores) in self.parts.iter().zip(scores) {
+            let Some(candidate) = part.candidates.get(doc).filter(|candidate| candidate.score > 0.0) else { continue };
+            let better = scores.iter().filter(|other| **other > candidate.score).count();
+            let rank = 1 + better as u32;
+            stages.push(Stage { source: part.source, score: f64::from(candidate.score), rank });
+            let share = self.share(part, doc, candidate);
+            if share > most {
+                most = share;
+                reason = Reason { code: part.source.code(), sources: candidate.sources().collect() };
+            }
+        }
+        Recommended { doc, score: f64::from(score), stages, reason }
+    }
+}
+
+impl Part {
+    fn scores(&self) -> Vec<f32> {
+        self.candidates.iter().map(|(_, candidate)| candidate.score).collect()
+    }
+}
