@@ -2,10 +2,12 @@
 //!
 //! A map of the crate, from the outside in:
 //!
+//! - [`run`]: the life of a server, from opening to draining.
 //! - [`config`]: what an operator sets; [`telemetry`]: logs and metrics.
 //! - [`rpc`]: the gRPC services; they check every field, call what is below, and turn errors into statuses.
 //! - [`search`], [`recommend`]: the pipelines behind the two main calls.
-//! - [`catalog`]: one shop's items, events and indexes; [`log`]: the durable log it is made from.
+//! - [`serving`]: a catalog with its indexes, kept up to date.
+//! - [`catalog`]: one shop's items and events; [`log`]: the durable log it is made from.
 //! - [`lexical`], [`vector`], [`behaviour`]: what is made from the log: full-text index, vectors, histories.
 //! - [`filter`]: the filter language, and counting by facets.
 //! - [`encoder`]: the loaded versions of text encoders; [`batch`]: queues and workers that run them.
@@ -22,10 +24,14 @@ pub mod lexical;
 pub mod log;
 pub mod recommend;
 pub mod rpc;
+mod run;
 pub mod search;
+pub mod serving;
 pub mod telemetry;
 pub mod token;
 pub mod vector;
+
+pub use run::{run, serve};
 
 /// An item's id, interned: dense from 0, given once in a catalog to every item id ever seen, in items or in events,
 /// and kept on disk. Indexes and histories hold these instead of strings.

@@ -1,1 +1,209 @@
-//! The gRPC services.
+//! The gRPC services: each checks every field of its request, calls what is below, and turns errors into statuses.
+//!
+//! One thin file a service or call; [`App`] is what they share.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+
+use prost_types::Timestamp;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status};
+use vitrine::v1::{
+    Event, FeedbackRequest, FeedbackResponse, GenerateImageRequest, GeneratedImage, Item, ItemView, RecommendRequest,
+    RecommendResponse, RequestContext, SearchRequest, SearchResponse, ServedBy,
+    storefront_service_server::StorefrontService,
+};
+
+use crate::{
+    config::Config,
+    encoder::{EncoderError, Encoders, TEXT_EMBEDDING},
+    error::{self, exhausted, internal, invalid, not_found, out_of_time, unavailable},
+    log::LogError,
+    search::{SearchError, Semantic},
+    serving::{Shop, Shops},
+    telemetry,
+    token::{Attribution, TokenError, Tokens, stable_hash},
+    vector::VectorError,
+};
+
+mod catalog;
+mod check;
+mod deadline;
+mod feedback;
+mod generate;
+mod import;
+mod mask;
+mod measure;
+mod model;
+mod picture;
+mod recommend;
+mod search;
+
+pub use measure::MeasureLayer;
+
+/// What the services share. Cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    /// What the operator set.
+    pub config: Arc<Config>,
+    /// The catalogs with their indexes.
+    pub shops: Arc<Shops>,
+    /// The loaded text encoders.
+    pub encoders: Arc<Encoders>,
+    /// Makes and checks tokens.
+    pub tokens: Arc<Tokens>,
+    /// Bounds the searches and recommendations that run at the same time.
+    pub queries: Arc<Semaphore>,
+}
+
+type ImageStream = Pin<Box<dyn Stream<Item = Result<GeneratedImage, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl StorefrontService for App {
+    type GenerateImageStream = ImageStream;
+
+    async fn search(&self, request: Request<SearchRequest>) -> Result<Response<SearchResponse>, Status> {
+        search::search(self, request).await
+    }
+
+    async fn recommend(&self, request: Request<RecommendRequest>) -> Result<Response<RecommendResponse>, Status> {
+        recommend::recommend(self, request).await
+    }
+
+    async fn generate_image(&self, request: Request<GenerateImageRequest>) -> Result<Response<ImageStream>, Status> {
+        generate::generate(self, request)
+    }
+
+    async fn feedback(&self, request: Request<FeedbackRequest>) -> Result<Response<FeedbackResponse>, Status> {
+        feedback::feedback(self, request).await
+    }
+}
+
+impl App {
+    /// The catalog of the name `catalogs/{catalog}` found in `field`.
+    fn shop(&self, field: &str, name: &str) -> Result<Arc<Shop>, Status> {
+        let id = check::catalog_name(field, name)?;
+        self.shops.get(&id).ok_or_else(|| {
+            not_found("catalog", name, "create it with CreateCatalog, or import into it with `create_catalog`")
+        })
+    }
+
+    /// The encoder that answers and its vectors of this shop, resolved once for a whole answer.
+    /// The outer error is the caller's: it selected a version that is not loaded.
+    fn semantic(&self, shop: &Shop, context: &RequestContext) -> Result<Result<Semantic, EncoderError>, Status> {
+        let selector = context.model_selector.get(TEXT_EMBEDDING).map(String::as_str);
+        match self.encoders.resolve(selector) {
+            Ok(encoder) => match shop.generation(&encoder) {
+                Some(generation) => Ok(Ok((encoder, generation))),
+                None => {
+                    Ok(Err(EncoderError::NotLoaded { detail: "its vectors of this catalog are not open yet".into() }))
+                }
+            },
+            Err(error) if selector.is_some() => Err(not_found(
+                "model version",
+                selector.unwrap_or_default(),
+                &format!("{error}; `vitrine models list` shows what is loaded"),
+            )),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    /// Waits for a place among the queries that run, up to the deadline.
+    async fn admit_query(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Status> {
+        let permit = tokio::time::timeout_at(deadline.into(), Arc::clone(&self.queries).acquire_owned()).await;
+        permit.map_err(|_| out_of_time())?.map_err(internal)
+    }
+
+    /// The token that ties events to an answer.
+    fn attribution(&self, shop: &Shop, served_by: &[ServedBy], served: &[&str], now_ms: i64) -> String {
+        self.tokens.attribution(&Attribution {
+            catalog: shop.catalog().id.as_str().to_owned(),
+            request_id: rand::random(),
+            time_ms: now_ms,
+            versions: served_by.iter().map(|by| format!("{}/{}", by.model, by.version)).collect(),
+            list: stable_hash(served),
+        })
+    }
+
+    /// Whether an event names an answer of ours that is not too old. What is not good is counted, never an error.
+    fn attributed(&self, catalog: &str, event: &Event, now_ms: i64) -> bool {
+        if event.attribution_token.is_empty() {
+            return false;
+        }
+        let ttl = self.config.tokens.attribution_ttl.as_millis() as i64;
+        let reason = match self.tokens.open_attribution(&event.attribution_token, catalog, now_ms, ttl) {
+            Ok(_) => return true,
+            Err(TokenError::Forged) => "forged",
+            Err(TokenError::OtherRequest) => "other_catalog",
+            Err(TokenError::Expired) => "expired",
+        };
+        metrics::counter!(telemetry::BAD_ATTRIBUTION, "reason" => reason).increment(1);
+        false
+    }
+}
+
+/// The context of a request, and the catalog it names.
+fn context<'a>(app: &App, context: Option<&'a RequestContext>) -> Result<(&'a RequestContext, Arc<Shop>), Status> {
+    let context = context.ok_or_else(|| invalid("context", "is required, with a `catalog`"))?;
+    Ok((context, app.shop("context.catalog", &context.catalog)?))
+}
+
+/// An item as much as `view` asks for.
+fn present(item: &Item, view: ItemView) -> Item {
+    let mut item = item.clone();
+    if view != ItemView::Full {
+        item.description.clear();
+        item.attributes = None;
+    }
+    item
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
+
+fn timestamp(ms: i64) -> Timestamp {
+    Timestamp { seconds: ms.div_euclid(1_000), nanos: (ms.rem_euclid(1_000) * 1_000_000) as i32 }
+}
+
+fn encoder_status(error: EncoderError) -> Status {
+    match error {
+        EncoderError::NotLoaded { .. } => unavailable("ENCODER_NOT_LOADED", error.to_string()),
+        EncoderError::Overloaded { retry_after } => exhausted("ENCODER_OVERLOADED", error.to_string(), retry_after),
+        EncoderError::DeadlineExceeded => out_of_time(),
+        EncoderError::Failed { .. } => internal(error),
+    }
+}
+
+fn vector_status(error: VectorError) -> Status {
+    match error {
+        VectorError::Width { .. } | VectorError::NotFinite { .. } | VectorError::Zero => {
+            invalid("vector.values", error.to_string())
+        }
+        error => internal(error),
+    }
+}
+
+fn search_status(error: SearchError) -> Status {
+    match error {
+        SearchError::Encoder(error) => encoder_status(error),
+        SearchError::Vector(error) => vector_status(error),
+        error @ (SearchError::Lexical(_) | SearchError::Thread(_)) => internal(error),
+    }
+}
+
+fn log_status(error: LogError) -> Status {
+    const RETRY: std::time::Duration = std::time::Duration::from_secs(1);
+    match error {
+        LogError::Full => exhausted("DISK_FULL", error.to_string(), RETRY),
+        LogError::Closed => unavailable("SHUTTING_DOWN", error.to_string()),
+        error => {
+            tracing::error!(%error, "the log failed");
+            error::unavailable("LOG_FAILED", "nothing was recorded: the log could not be written; try again")
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! `CatalogService`: catalogs and the items in them. Imports are in [`super::import`].
+
+use std::{pin::Pin, sync::Arc};
+
+use tokio::{sync::mpsc, task};
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status, Streaming};
+use vitrine::v1::{
+    Catalog, CreateCatalogRequest, DeleteItemRequest, Event, ExportEventsRequest, GetCatalogRequest, GetItemRequest,
+    ImportEventsRequest, ImportItemsRequest, ImportProgress, IndexStatus, Item, ListCatalogsRequest,
+    ListCatalogsResponse, ListItemsRequest, ListItemsResponse, UpsertItemsRequest, UpsertItemsResponse,
+    catalog_service_server::CatalogService,
+};
+
+use super::{App, check, import, log_status, mask, now_ms, search::parse_filter, timestamp};
+use crate::{
+    catalog::catalogs::CatalogsError,
+    error::{Violations, internal, invalid, not_found, status},
+    log::{Appended, Change},
+    serving::{ServingError, Shop},
+    token::{Page, TokenError, stable_hash},
+};
+
+const DEFAULT_PAGE: usize = 50;
+const MAX_PAGE: usize = 1_000;
+const EXPORT_CHUNK: usize = 1_000;
+
+type Sent<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl CatalogService for App {
+    type ImportItemsStream = Sent<ImportProgress>;
+    type ImportEventsStream = Sent<ImportProgress>;
+    type ExportEventsStream = Sent<Event>;
+
+    async fn create_catalog(&self, request: Request<CreateCatalogRequest>) -> Result<Response<Catalog>, Status> {
+        let id = check::catalog_name("name", &request.into_inner().name)?;
+        let shops = Arc::clone(&self.shops);
+        let shop = task::spawn_blocking(move || shops.create(&id)).await.map_err(internal)?.map_err(create_status)?;
+        Ok(Response::new(describe(&shop)))
+    }
+
+    async fn get_catalog(&self, request: Request<GetCatalogRequest>) -> Result<Response<Catalog>, Status> {
+        Ok(Response::new(describe(&*self.shop("name", &request.into_inner().name)?)))
+    }
+
+    async fn list_catalogs(
+        &self,
+        request: Request<ListCatalogsRequest>,
+    ) -> Result<Response<ListCatalogsResponse>, Status> {
+        let request = request.into_inner();
+        let mut violations = Violations::default();
+        let size = check::page_size(&mut violations, "page_size", request.page_size, DEFAULT_PAGE, MAX_PAGE);
+        violations.into_result()?;
+        let hash = stable_hash("ListCatalogs");
+        let after = self.list_position(&request.page_token, hash)?;
+        let mut shops = self.shops.list();
+        shops.retain(|shop| after.as_deref().is_none_or(|after| shop.catalog().id.as_str() > after));
+        let more = shops.len() > size;
+        shops.truncate(size);
+        let last = shops.last().filter(|_| more).map(|shop| shop.catalog().id.as_str().to_owned());
+        let catalogs = shops.iter().map(|shop| describe(shop)).collect();
+        Ok(Response::new(ListCatalogsResponse { catalogs, next_page_token: self.list_token(hash, last) }))
+    }
+
+    async fn get_item(&self, request: Request<GetItemRequest>) -> Result<Response<Item>, Status> {
+        let (shop, id) = self.item(&request.into_inner().name)?;
+        let table = shop.catalog().items.read();
+        let item = table.doc(&id).and_then(|doc| table.item(doc)).ok_or_else(|| no_item(&id))?;
+        Ok(Response::new(Item::clone(item)))
+    }
+
+    async fn list_items(&self, request: Request<ListItemsRequest>) -> Result<Response<ListItemsResponse>, Status> {
+        let request = request.into_inner();
+        let shop = self.shop("parent", &request.parent)?;
+        let mut violations = Violations::default();
+        let size = check::page_size(&mut violations, "page_size", request.page_size, DEFAULT_PAGE, MAX_PAGE);
+        let filter = parse_filter(&mut violations, "filter", &request.filter, self.config.limits.max_filter_chars);
+        violations.into_result()?;
+        let hash = stable_hash(("ListItems", &request.parent, &request.filter));
+        let after = self.list_position(&request.page_token, hash)?;
+        let table = shop.catalog().items.read();
+        let matching = (!filter.is_empty()).then(|| table.columns().evaluate(&filter) & table.live());
+        let mut items: Vec<Item> = table
+            .list(after.as_deref())
+            .filter(|&doc| matching.as_ref().is_none_or(|matching| matching.contains(doc)))
+            .filter_map(|doc| table.item(doc).map(|item| Item::clone(item)))
+            .take(size + 1)
+            .collect();
+        let more = items.len() > size;
+        items.truncate(size);
+        let total_size = matching.map_or(table.len() as u64, |matching| matching.len()) as i64;
+        let last = items.last().filter(|_| more).map(|item| item.id.clone());
+        Ok(Response::new(ListItemsResponse { items, total_size, next_page_token: self.list_token(hash, last) }))
+    }
+
+    async fn upsert_items(
+        &self,
+        request: Request<UpsertItemsRequest>,
+    ) -> Result<Response<UpsertItemsResponse>, Status> {
+        let mut request = request.into_inner();
+        let shop = self.shop("parent", &request.parent)?;
+        let (count, limit) = (request.items.len(), self.config.limits.max_items_per_call);
+        if count == 0 {
+            return Err(invalid("items", "is required: at least one item"));
+        }
+        if count > limit {
+            return Err(invalid("items", format!("has {count} entries; at most {limit} are allowed in one call")));
+        }
+        if let Some(mask) = &request.update_mask {
+            mask::apply(mask, &mut request.items, &shop.catalog().items.read())?;
+        }
+        let mut violations = Violations::default();
+        let now = now_ms();
+        for (index, item) in request.items.iter().enumerate() {
+            check::item(&mut violations, &format!("items[{index}]"), item, now);
+        }
+        violations.into_result()?;
+        let changes = request.items.into_iter().map(Change::UpsertItem).collect();
+        let appended = shop.catalog().append(changes).await.map_err(log_status)?;
+        let replaced =
+            appended.iter().filter(|result| matches!(result, Appended::Accepted { existed: true, .. })).count();
+        Ok(Response::new(UpsertItemsResponse {
+            created_count: (appended.len() - replaced) as i64,
+            replaced_count: replaced as i64,
+        }))
+    }
+
+    async fn delete_item(&self, request: Request<DeleteItemRequest>) -> Result<Response<()>, Status> {
+        let request = request.into_inner();
+        let (shop, id) = self.item(&request.name)?;
+        let appended = shop.catalog().append(vec![Change::DeleteItem(id.clone())]).await.map_err(log_status)?;
+        let existed = matches!(appended.first(), Some(Appended::Accepted { existed: true, .. }));
+        if existed || request.allow_missing { Ok(Response::new(())) } else { Err(no_item(&id)) }
+    }
+
+    async fn import_items(
+        &self,
+        request: Request<Streaming<ImportItemsRequest>>,
+    ) -> Result<Response<Sent<ImportProgress>>, Status> {
+        import::start(self, request.into_inner()).await
+    }
+
+    async fn import_events(
+        &self,
+        request: Request<Streaming<ImportEventsRequest>>,
+    ) -> Result<Response<Sent<ImportProgress>>, Status> {
+        import::start(self, request.into_inner()).await
+    }
+
+    async fn export_events(&self, request: Request<ExportEventsRequest>) -> Result<Response<Sent<Event>>, Status> {
+        let request = request.into_inner();
+        let shop = self.shop("catalog", &request.catalog)?;
+        let millis =
+            |time: &prost_types::Timestamp| time.seconds.saturating_mul(1_000) + i64::from(time.nanos) / 1_000_000;
+        let start = request.start_time.as_ref().map_or(i64::MIN, millis);
+        let end = request.end_time.as_ref().map_or(i64::MAX, millis);
+        let (sender, receiver) = mpsc::channel(EXPORT_CHUNK);
+        task::spawn_blocking(move || {
+            for page in shop.catalog().events(start..end) {
+                let answers = match page {
+                    Ok(events) => events.into_iter().map(Ok).collect(),
+                    Err(error) => vec![Err(log_status(error))],
+                };
+                // Refused, the client is gone.
+                if !answers.into_iter().all(|answer| sender.blocking_send(answer).is_ok()) {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+impl App {
+    fn item(&self, name: &str) -> Result<(Arc<Shop>, String), Status> {
+        let (_, id) = check::item_name("name", name)?;
+        let catalog = name.split("/items/").next().unwrap_or_default();
+        Ok((self.shop("name", catalog)?, id))
+    }
+
+    /// The id after which a list goes on.
+    pub(super) fn list_position(&self, token: &str, hash: u64) -> Result<Option<String>, Status> {
+        if token.is_empty() {
+            return Ok(None);
+        }
+        let page = self.tokens.open_page(token, hash);
+        page.map(|page| Some(page.after)).map_err(|error: TokenError| invalid("page_token", error.to_string()))
+    }
+
+    /// The token of the page after `last`; empty when there is none.
+    pub(super) fn list_token(&self, hash: u64, last: Option<String>) -> String {
+        last.map_or_else(String::new, |after| self.tokens.page(&Page { request: hash, after, ..Page::default() }))
+    }
+}
+
+fn describe(shop: &Shop) -> Catalog {
+    let catalog = shop.catalog();
+    let (item_count, created) = (catalog.items.read().len(), catalog.created_ms());
+    Catalog {
+        name: format!("catalogs/{}", catalog.id.as_str()),
+        item_count: item_count as i64,
+        event_count: catalog.event_count() as i64,
+        lexical_index: Some(IndexStatus {
+            indexed_items: shop.lexical().len() as i64,
+            lag: catalog.head().borrow().0.saturating_sub(shop.lexical().watermark()) as i64,
+        }),
+        vector_indexes: shop.vector_statuses(),
+        created: Some(timestamp(created)),
+    }
+}
+
+fn no_item(id: &str) -> Status {
+    not_found("item", id, "`vitrine items list` shows what there is")
+}
+
+/// What making a catalog can fail with.
+pub(super) fn create_status(error: ServingError) -> Status {
+    match error {
+        ServingError::Catalog(CatalogsError::Exists(_)) => {
+            status(tonic::Code::AlreadyExists, "CATALOG_EXISTS", error.to_string())
+        }
+        ServingError::Catalog(CatalogsError::Log { source, .. }) => log_status(source),
+        error => internal(error),
+    }
+}

@@ -1,0 +1,310 @@
+//! Search: checks the request, runs the pipeline, and cuts its ranking into a page with facets and highlights.
+
+use std::{sync::Arc, time::Instant};
+
+use prost::Message as _;
+use roaring::RoaringBitmap;
+use tonic::{Request, Response, Status};
+use vitrine::v1::{
+    Facet, FacetRequest, ItemView, SearchMode, SearchRequest, SearchResponse, SearchResult, Spelling,
+    TotalSizeRelation, fusion, search_request,
+};
+
+use super::{App, check, context, deadline::deadline, now_ms, picture, present, search_status};
+use crate::{
+    catalog::items::Table,
+    config,
+    error::{Violations, internal, invalid, no_model},
+    filter::{Filter, OrderBy},
+    search::{self, Plan, Query, Ranking, fusion::Method},
+    serving::Shop,
+    token::{Page, stable_hash},
+};
+
+const DEFAULT_PAGE: usize = 10;
+const MAX_FACETS: usize = 20;
+const MAX_FACET_VALUES: i32 = 300;
+const MAX_DIVERSIFIED: i32 = 1_000;
+const DEFAULT_DIVERSIFIED: usize = 100;
+
+/// What of a request the pipeline does not need.
+struct Checked {
+    plan: Plan,
+    filter: Filter,
+    page_size: usize,
+    offset: usize,
+    /// Binds page tokens to the request.
+    hash: u64,
+}
+
+/// Searches.
+pub async fn search(app: &App, request: Request<SearchRequest>) -> Result<Response<SearchResponse>, Status> {
+    let deadline = deadline(request.metadata(), app.config.limits.default_timeout);
+    let request = request.into_inner();
+    let (context, shop) = context(app, request.context.as_ref())?;
+    let checked = check_request(app, &shop, &request, deadline)?;
+    if matches!(request.query, Some(search_request::Query::Image(_))) {
+        return Err(no_model("image-embedding", "publish a version of such a model to the registry"));
+    }
+    let semantic = app.semantic(&shop, context)?;
+    let permit = app.admit_query(deadline).await?;
+    let plan = Arc::new(checked.plan.clone());
+    let ranking = search::search(&shop, semantic, Arc::clone(&plan)).await.map_err(search_status)?;
+    let facets = request.facets.clone();
+    let view = request.view();
+    let text = match plan.query {
+        Query::Text(ref text) => Some(Arc::clone(text)),
+        Query::Vector(_) => None,
+    };
+    let (found, app) = (Arc::clone(&shop), app.clone());
+    let answer = tokio::task::spawn_blocking(move || {
+        let facets = facets.iter().map(|facet| count(&found, &checked, &ranking, facet)).collect::<Result<_, _>>()?;
+        Ok(assemble(&app, &found, &checked, ranking, facets, text.as_deref(), view))
+    })
+    .await
+    .map_err(internal)?;
+    drop(permit);
+    answer.map(Response::new)
+}
+
+fn check_request(app: &App, shop: &Shop, request: &SearchRequest, deadline: Instant) -> Result<Checked, Status> {
+    let (limits, defaults) = (&app.config.limits, &app.config.search);
+    let mut violations = Violations::default();
+    let v = &mut violations;
+    if let Some(context) = &request.context {
+        check::request_context(v, context);
+    }
+    let page_size = check::page_size(v, "page_size", request.page_size, DEFAULT_PAGE, limits.max_page_size);
+    check::enumeration::<SearchMode>(v, "mode", request.mode, "HYBRID, LEXICAL or SEMANTIC");
+    check::enumeration::<Spelling>(v, "spelling", request.spelling, "AUTO or OFF");
+    check::enumeration::<ItemView>(v, "view", request.view, "BASIC or FULL");
+    let mode = match request.mode() {
+        SearchMode::Unspecified => SearchMode::Hybrid,
+        mode => mode,
+    };
+    let query = query(v, request, mode, limits.max_query_chars);
+    let mut parse = |field: &str, text: &str| parse_filter(v, field, text, limits.max_filter_chars);
+    let filter = parse("filter", &request.filter);
+    let canonical = parse("canonical_filter", &request.canonical_filter);
+    let order_by = if request.order_by.is_empty() {
+        None
+    } else {
+        OrderBy::parse(&request.order_by).map_err(|error| v.add("order_by", error.to_string())).ok()
+    };
+    let (fusion, [lexical_weight, semantic_weight]) = fusion_method(v, request, defaults);
+    let diversity = request.diversity.as_ref().and_then(|diversity| diversify(v, diversity));
+    check_facets(v, &request.facets);
+    violations.into_result()?;
+
+    let hash =
+        stable_hash(SearchRequest { page_size: 0, page_token: String::new(), ..request.clone() }.encode_to_vec());
+    let offset = if request.page_token.is_empty() {
+        0
+    } else {
+        let page = app.tokens.open_page(&request.page_token, hash);
+        page.map_err(|error| invalid("page_token", error.to_string()))?.offset as usize
+    };
+    let filter = canonical.and(filter);
+    let allowed = Arc::new(allowed(&shop.catalog().items.read(), &filter));
+    let plan = Plan {
+        query,
+        mode,
+        allowed,
+        spelling: request.spelling() != Spelling::Off,
+        fusion,
+        lexical_weight,
+        semantic_weight,
+        lexical_candidates: defaults.lexical_candidates,
+        semantic_candidates: defaults.semantic_candidates,
+        min_similarity: defaults.min_similarity,
+        diversity,
+        order_by,
+        deadline,
+    };
+    Ok(Checked { plan, filter, page_size, offset, hash })
+}
+
+/// The items that may be served and match `filter`.
+pub fn allowed(table: &Table, filter: &Filter) -> RoaringBitmap {
+    if filter.is_empty() { table.servable().clone() } else { table.columns().evaluate(filter) & table.servable() }
+}
+
+/// Parses a filter; what is wrong with it goes to `violations`.
+pub fn parse_filter(violations: &mut Violations, field: &str, text: &str, limit: usize) -> Filter {
+    let before = text.chars().count();
+    if before > limit {
+        violations.add(field, format!("has {before} characters; at most {limit} are allowed"));
+        return Filter::default();
+    }
+    Filter::parse(text).unwrap_or_else(|error| {
+        violations.add(field, error.to_string());
+        Filter::default()
+    })
+}
+
+fn query(v: &mut Violations, request: &SearchRequest, mode: SearchMode, limit: usize) -> Query {
+    match &request.query {
+        Some(search_request::Query::Text(text)) => {
+            if text.trim().is_empty() {
+                v.add("text", "must not be empty");
+            }
+            check::text(v, "text", text, limit);
+            return Query::Text(text.as_str().into());
+        }
+        Some(search_request::Query::Image(image)) => {
+            if let Err(problem) = picture::check(&image.data) {
+                v.add("image.data", problem);
+            }
+        }
+        Some(search_request::Query::Vector(vector)) => {
+            if mode == SearchMode::Lexical {
+                v.add("mode", "is LEXICAL, but a vector has no words");
+            }
+            // Its width is checked against the encoder's when that is known.
+            if vector.values.iter().any(|value| !value.is_finite()) {
+                v.add("vector.values", "must be finite numbers");
+            } else if vector.values.iter().all(|value| *value == 0.0) {
+                v.add("vector.values", "must not be empty or all zero");
+            }
+            return Query::Vector(vector.values.clone());
+        }
+        None => v.add("query", "is required: `text`, `image` or `vector`"),
+    }
+    Query::Vector(Vec::new())
+}
+
+/// The method and the weights of words and meaning.
+fn fusion_method(v: &mut Violations, request: &SearchRequest, defaults: &config::Search) -> (Method, [f64; 2]) {
+    let default_weights = [defaults.lexical_weight, defaults.semantic_weight];
+    let Some(method) = request.fusion.as_ref().and_then(|fusion| fusion.method.as_ref()) else {
+        let method = match defaults.fusion {
+            config::FusionMethod::ReciprocalRank => Method::ReciprocalRank { k: f64::from(defaults.reciprocal_rank_k) },
+            config::FusionMethod::Linear => Method::Linear,
+            config::FusionMethod::DistributionBased => Method::DistributionBased,
+        };
+        return (method, default_weights);
+    };
+    let (name, method, weights, absent) = match method {
+        fusion::Method::ReciprocalRank(rank) => {
+            if !(0..=10_000).contains(&rank.k) {
+                v.add("fusion.reciprocal_rank.k", format!("is {}; it must be 0 to 10,000", rank.k));
+            }
+            let k = if rank.k == 0 { 60 } else { rank.k };
+            ("reciprocal_rank", Method::ReciprocalRank { k: f64::from(k) }, &rank.weights, 1.0)
+        }
+        fusion::Method::Linear(linear) => ("linear", Method::Linear, &linear.weights, 0.5),
+        fusion::Method::DistributionBased(scores) => {
+            ("distribution_based", Method::DistributionBased, &scores.weights, 0.5)
+        }
+    };
+    let weights = weights.as_ref().map_or([absent; 2], |weights| [weights.lexical, weights.semantic]);
+    let path = format!("fusion.{name}.weights");
+    if weights.iter().any(|weight| !weight.is_finite() || *weight < 0.0) {
+        v.add(&path, "must be finite and not negative");
+    } else if weights.iter().sum::<f64>() == 0.0 {
+        v.add(&path, "must not both be 0");
+    }
+    (method, weights)
+}
+
+/// λ and how many candidates; nothing when λ changes nothing.
+pub fn diversify(v: &mut Violations, diversity: &vitrine::v1::Diversity) -> Option<(f64, usize)> {
+    let lambda = diversity.mmr_lambda.unwrap_or(1.0);
+    if !(0.0..=1.0).contains(&lambda) {
+        v.add("diversity.mmr_lambda", format!("is {lambda}; it must be 0 to 1"));
+    }
+    if !(0..=MAX_DIVERSIFIED).contains(&diversity.candidates) {
+        let description = format!("is {}; it must be 0 to {MAX_DIVERSIFIED}", diversity.candidates);
+        v.add("diversity.candidates", description);
+    }
+    let candidates = match usize::try_from(diversity.candidates) {
+        Ok(0) | Err(_) => DEFAULT_DIVERSIFIED,
+        Ok(candidates) => candidates,
+    };
+    (lambda < 1.0).then_some((lambda, candidates))
+}
+
+fn check_facets(v: &mut Violations, facets: &[FacetRequest]) {
+    if facets.len() > MAX_FACETS {
+        v.add("facets", format!("has {} entries; at most {MAX_FACETS} are allowed", facets.len()));
+    }
+    for (index, facet) in facets.iter().enumerate() {
+        let path = format!("facets[{index}]");
+        if facet.key.is_empty() {
+            v.add(format!("{path}.key"), "is required");
+        }
+        if !(0..=MAX_FACET_VALUES).contains(&facet.limit) {
+            v.add(format!("{path}.limit"), format!("is {}; it must be 0 to {MAX_FACET_VALUES}", facet.limit));
+        }
+        let nan = |end: Option<f64>| end.is_some_and(f64::is_nan);
+        for (place, interval) in facet.intervals.iter().enumerate() {
+            if nan(interval.minimum) || nan(interval.maximum) {
+                v.add(format!("{path}.intervals[{place}]"), "must have ends that are numbers");
+            }
+        }
+    }
+}
+
+/// Counts one facet over what matches; with excluded keys, over what would match without their conditions.
+fn count(shop: &Shop, checked: &Checked, ranking: &Ranking, request: &FacetRequest) -> Result<Facet, Status> {
+    let widened = checked.filter.without_keys(&request.excluded_filter_keys);
+    let matching = if request.excluded_filter_keys.is_empty() || widened == checked.filter {
+        None
+    } else {
+        let allowed = allowed(&shop.catalog().items.read(), &widened);
+        Some(search::matching(shop, &checked.plan, ranking, &allowed).map_err(search_status)?)
+    };
+    let table = shop.catalog().items.read();
+    let facet = table.columns().facet(request, matching.as_ref().unwrap_or(&ranking.matching));
+    facet.map_err(|error| invalid("facets", error.to_string()))
+}
+
+fn assemble(
+    app: &App,
+    shop: &Shop,
+    checked: &Checked,
+    ranking: Ranking,
+    facets: Vec<Facet>,
+    text: Option<&str>,
+    view: ItemView,
+) -> SearchResponse {
+    let words = ranking.corrected.as_deref().or(text);
+    let total_size = ranking.matching.len() as i64;
+    let ranked = ranking.hits.len();
+    let end = (checked.offset + checked.page_size).min(ranked);
+    let table = shop.catalog().items.read();
+    let results: Vec<SearchResult> = (checked.offset..end)
+        .zip(ranking.hits.into_iter().skip(checked.offset))
+        // What became unavailable since the filter was evaluated is not served.
+        .filter(|(_, hit)| table.servable().contains(hit.doc))
+        .filter_map(|(place, hit)| {
+            let item = table.item(hit.doc)?;
+            Some(SearchResult {
+                highlights: words.map(|words| shop.lexical().highlights(words, item)).unwrap_or_default(),
+                item: Some(present(item, view)),
+                score: hit.score,
+                rank: place as i32 + 1,
+                stages: hit.stages,
+            })
+        })
+        .collect();
+    drop(table);
+    let next_page_token = if end < ranked {
+        app.tokens.page(&Page { request: checked.hash, offset: end as u64, ..Page::default() })
+    } else {
+        String::new()
+    };
+    let served: Vec<&str> = results.iter().filter_map(|result| Some(result.item.as_ref()?.id.as_str())).collect();
+    let attribution_token = app.attribution(shop, &ranking.served_by, &served, now_ms());
+    SearchResponse {
+        facets,
+        total_size,
+        total_size_relation: TotalSizeRelation::Exact as i32,
+        corrected_query: ranking.corrected.unwrap_or_default(),
+        served_by: ranking.served_by,
+        attribution_token,
+        degraded: ranking.degraded,
+        next_page_token,
+        results,
+    }
+}

@@ -1,0 +1,140 @@
+//! The life of a server: open what it serves, listen, and on shutdown say so, answer for a while, drain, and close.
+
+use std::{fs, future::Future, sync::Arc};
+
+use anyhow::Context as _;
+use tokio::{net::TcpListener, sync::Semaphore, sync::oneshot, time::timeout};
+use tonic::{
+    codec::CompressionEncoding,
+    server::NamedService,
+    transport::{Server, server::TcpIncoming},
+};
+use tonic_health::{ServingStatus, server::HealthReporter};
+use vitrine::v1::{
+    catalog_service_server::CatalogServiceServer, model_service_server::ModelServiceServer,
+    storefront_service_server::StorefrontServiceServer,
+};
+
+use crate::{
+    batch,
+    config::Config,
+    encoder::{EncoderOptions, Encoders},
+    rpc::{App, MeasureLayer},
+    serving::Shops,
+    telemetry,
+    token::Tokens,
+};
+
+/// Serves until `shutdown` resolves, and then drains within the configured time.
+pub async fn run(config: Config, shutdown: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("`listen`: cannot use {}; is another server running there?", config.listen))?;
+    serve(config, listener, shutdown).await
+}
+
+/// As [`run`], on a socket that listens already.
+pub async fn serve(
+    config: Config,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send,
+) -> anyhow::Result<()> {
+    fs::create_dir_all(&config.data_dir)
+        .with_context(|| format!("`data_dir`: cannot make {}", config.data_dir.display()))?;
+    let metrics = telemetry::init_metrics().ok();
+    batch::metrics::describe();
+    let tokens = Tokens::open(&config.data_dir.join("token.key")).context("`data_dir`: cannot open the tokens' key")?;
+    let encoders = Arc::new(Encoders::start(encoder_options(&config)).context("cannot start the encoders")?);
+    let data_dir = config.data_dir.clone();
+    let opened = Arc::clone(&encoders);
+    let shops = tokio::task::spawn_blocking(move || Shops::open(&data_dir, &opened)).await??;
+    let queries = Arc::new(Semaphore::new(config.limits.max_concurrent_queries));
+    let app = App { config: Arc::new(config), shops, encoders, tokens: Arc::new(tokens), queries };
+    let (config, shops, encoders) = (Arc::clone(&app.config), Arc::clone(&app.shops), Arc::clone(&app.encoders));
+
+    let (stop_metrics, metrics_stopped) = oneshot::channel::<()>();
+    if let (Some(address), Some(metrics)) = (config.metrics_listen, metrics) {
+        let stopped = async move { _ = metrics_stopped.await };
+        tokio::spawn(async move {
+            if let Err(error) = telemetry::serve_metrics(address, metrics, stopped).await {
+                tracing::error!(error = format!("{error:#}"), "metrics are not served");
+            }
+        });
+    }
+
+    let (health, health_service) = tonic_health::server::health_reporter();
+    set_health(&health, ServingStatus::Serving).await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(vitrine::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let limit = config.limits.max_message_bytes;
+    let (drain, draining) = oneshot::channel::<()>();
+    let address = listener.local_addr()?;
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let server = Server::builder()
+        .layer(MeasureLayer)
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(
+            StorefrontServiceServer::new(app.clone())
+                .max_decoding_message_size(limit)
+                .accept_compressed(CompressionEncoding::Zstd)
+                .accept_compressed(CompressionEncoding::Gzip)
+                .send_compressed(CompressionEncoding::Zstd)
+                .send_compressed(CompressionEncoding::Gzip),
+        )
+        .add_service(CatalogServiceServer::new(app.clone()).max_decoding_message_size(limit))
+        .add_service(ModelServiceServer::new(app).max_decoding_message_size(limit))
+        .serve_with_incoming_shutdown(incoming, async move { _ = draining.await });
+    let mut server = tokio::spawn(server);
+    tracing::info!(%address, "serving");
+
+    tokio::select! {
+        () = shutdown => {}
+        ended = &mut server => return ended?.context("the gRPC server ended"),
+    }
+    set_health(&health, ServingStatus::NotServing).await;
+    tokio::time::sleep(config.shutdown.grace).await;
+    _ = drain.send(());
+    if let Ok(ended) = timeout(config.shutdown.drain, &mut server).await {
+        ended?.context("the gRPC server ended")?;
+    } else {
+        tracing::warn!("calls were still in flight after `shutdown.drain`; closing all the same");
+        server.abort();
+    }
+    drop(stop_metrics);
+    tokio::task::spawn_blocking(move || shops.close()).await?;
+    if let Err(error) = encoders.shutdown(config.shutdown.drain).await {
+        tracing::warn!(%error, "an encoder was still running");
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The health of the server as a whole, and of each service by its name.
+async fn set_health(health: &HealthReporter, status: ServingStatus) {
+    let services = [
+        "",
+        <StorefrontServiceServer<App> as NamedService>::NAME,
+        <CatalogServiceServer<App> as NamedService>::NAME,
+        <ModelServiceServer<App> as NamedService>::NAME,
+    ];
+    for service in services {
+        health.set_service_status(service, status).await;
+    }
+}
+
+fn encoder_options(config: &Config) -> EncoderOptions {
+    let encoder = &config.text_encoder;
+    EncoderOptions {
+        registry: config.registry.clone(),
+        model: encoder.model.clone(),
+        label: encoder.label.clone(),
+        device: encoder.device,
+        max_batch_tokens: encoder.max_batch_tokens,
+        max_queue_rows: encoder.max_queue_rows,
+        query_cache_bytes: encoder.query_cache_bytes,
+        ..EncoderOptions::default()
+    }
+}
