@@ -1,0 +1,136 @@
+//! One method for each call of the API. Which of them may be sent twice is decided here.
+
+use tokio::time::Instant;
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+use vitrine::v1::{
+    Catalog, CreateCatalogRequest, DeleteItemRequest, Event, ExportEventsRequest, FeedbackRequest, FeedbackResponse,
+    GenerateImageRequest, GeneratedImage, GetCatalogRequest, GetItemRequest, GetModelRequest, Item,
+    ListCatalogsRequest, ListCatalogsResponse, ListItemsRequest, ListItemsResponse, ListModelsRequest,
+    ListModelsResponse, Model, RecommendRequest, RecommendResponse, SearchRequest, SearchResponse, SetLabelRequest,
+    UpsertItemsRequest, UpsertItemsResponse,
+};
+
+use crate::{Answers, Client, Error, connection::expired, retry::Repeat};
+
+/// Writes one method of [`Client`] for a call with one request and one answer.
+macro_rules! call {
+    ($(#[$doc:meta])* $service:ident.$method:ident($request:ty) -> $answer:ty, $name:literal, $repeat:expr) => {
+        $(#[$doc])*
+        pub async fn $method(&self, request: $request) -> Result<$answer, Error> {
+            let service = self.$service();
+            let send = |request| {
+                let mut service = service.clone();
+                async move { service.$method(request).await }
+            };
+            self.call($name, $repeat, request, send).await
+        }
+    };
+}
+
+impl Client {
+    call! {
+        /// Finds items. Retried.
+        storefront.search(SearchRequest) -> SearchResponse, "Search", Repeat::Safe
+    }
+    call! {
+        /// Proposes items. Retried.
+        storefront.recommend(RecommendRequest) -> RecommendResponse, "Recommend", Repeat::Safe
+    }
+    call! {
+        /// Records events. Retried: an event counts once however often its `event_id` is sent.
+        storefront.feedback(FeedbackRequest) -> FeedbackResponse, "Feedback", Repeat::Safe
+    }
+    call! {
+        /// Makes an empty catalog. Sent once: a second attempt would find its own work and fail.
+        catalog.create_catalog(CreateCatalogRequest) -> Catalog, "CreateCatalog", Repeat::Unsafe
+    }
+    call! {
+        /// Counts and index progress of a catalog. Retried.
+        catalog.get_catalog(GetCatalogRequest) -> Catalog, "GetCatalog", Repeat::Safe
+    }
+    call! {
+        /// A page of catalogs. Retried.
+        catalog.list_catalogs(ListCatalogsRequest) -> ListCatalogsResponse, "ListCatalogs", Repeat::Safe
+    }
+    call! {
+        /// One item. Retried.
+        catalog.get_item(GetItemRequest) -> Item, "GetItem", Repeat::Safe
+    }
+    call! {
+        /// A page of items. Retried.
+        catalog.list_items(ListItemsRequest) -> ListItemsResponse, "ListItems", Repeat::Safe
+    }
+    call! {
+        /// Adds or replaces items, all or none. Retried: the second time changes nothing.
+        catalog.upsert_items(UpsertItemsRequest) -> UpsertItemsResponse, "UpsertItems", Repeat::Safe
+    }
+    call! {
+        /// A page of models. Retried.
+        model.list_models(ListModelsRequest) -> ListModelsResponse, "ListModels", Repeat::Safe
+    }
+    call! {
+        /// One model. Retried.
+        model.get_model(GetModelRequest) -> Model, "GetModel", Repeat::Safe
+    }
+    call! {
+        /// Moves a label by compare-and-set. Sent once: a second attempt would compare with its own work.
+        model.set_label(SetLabelRequest) -> Model, "SetLabel", Repeat::Unsafe
+    }
+
+    /// Removes an item. Retried only with `allow_missing`: otherwise a second attempt would find its own work and
+    /// fail.
+    pub async fn delete_item(&self, request: DeleteItemRequest) -> Result<(), Error> {
+        let repeat = if request.allow_missing { Repeat::Safe } else { Repeat::Unsafe };
+        let service = self.catalog();
+        let send = |request| {
+            let mut service = service.clone();
+            async move { service.delete_item(request).await }
+        };
+        self.call("DeleteItem", repeat, request, send).await
+    }
+
+    /// Makes pictures; each comes when it is done. Sent once.
+    pub async fn generate_image(&self, request: GenerateImageRequest) -> Result<Answers<GeneratedImage>, Error> {
+        let service = self.storefront();
+        let send = |request| {
+            let mut service = service.clone();
+            async move { service.generate_image(request).await }
+        };
+        let answers = self.call("GenerateImage", Repeat::Unsafe, request, send).await?;
+        Ok(Answers::new("GenerateImage", answers, self.options().timeout))
+    }
+
+    /// Every event of a catalog, oldest first. Sent once; it takes as long as it takes.
+    pub async fn export_events(&self, request: ExportEventsRequest) -> Result<Answers<Event>, Error> {
+        let timeout = self.options().timeout;
+        // No `grpc-timeout`: it would end the whole export, not only a silence.
+        let mut service = self.catalog();
+        let answers = tokio::time::timeout(timeout, service.export_events(request))
+            .await
+            .unwrap_or_else(|_| Err(expired(timeout)))
+            .map_err(|status| Error::from_status("ExportEvents", &status, 1))?;
+        Ok(Answers::new("ExportEvents", answers.into_inner(), timeout))
+    }
+
+    /// Asks the server how it is. `service` is empty for the server as a whole.
+    pub async fn health(&self, service: &str) -> Result<Health, Error> {
+        let started = Instant::now();
+        let health = HealthClient::new(self.channel());
+        let send = |request| {
+            let mut health = health.clone();
+            async move { health.check(request).await }
+        };
+        let request = HealthCheckRequest { service: service.to_owned() };
+        let answer = self.call("Check", Repeat::Safe, request, send).await?;
+        Ok(Health { serving: answer.status() == ServingStatus::Serving, round_trip: started.elapsed() })
+    }
+}
+
+/// How a server says it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Health {
+    /// Whether it takes requests: every model it needs is available, and it is not shutting down.
+    pub serving: bool,
+    /// How long the question took, there and back.
+    pub round_trip: std::time::Duration,
+}

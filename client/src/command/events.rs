@@ -1,0 +1,92 @@
+//! `vitrine events`.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufWriter, Write},
+    path::PathBuf,
+};
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Subcommand};
+use prost_types::Timestamp;
+use tokio_stream::StreamExt as _;
+use vitrine::v1::{Event, ExportEventsRequest};
+use vitrine_client::{Answers, Client, json};
+
+use super::import::{Import, Telling};
+use crate::{
+    arguments::{Global, time},
+    exit,
+    output::counted,
+};
+
+/// How an event is written.
+const EVENT_LINE: &str = r#"An event, on one line:
+  {"event_id": "e-1", "type": "purchase", "user_id": "u1", "items": [{"id": "B07", "quantity": 2}],
+   "time": "2026-02-01T10:00:00Z", "order_id": "o4"}
+`event_id`, `type`, a `user_id` or `visitor_id`, and `items` (or `item_id` for one) are required."#;
+
+/// What to do with events.
+#[derive(Debug, Subcommand)]
+pub enum Events {
+    /// Record events from a file, one JSON object a line
+    #[command(after_help = EVENT_LINE)]
+    Import(Import),
+    /// Write the events out, oldest first, one JSON object a line
+    Export(Export),
+}
+
+/// Which events, and where to.
+#[derive(Debug, Args)]
+pub struct Export {
+    /// The file; it appears when it is complete [default: stdout]
+    #[arg(long, short, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Only events at or after this time, as 2026-02-01 or 2026-02-01T10:00:00Z
+    #[arg(long, value_parser = time, value_name = "TIME")]
+    since: Option<Timestamp>,
+    /// Only events before this time
+    #[arg(long, value_parser = time, value_name = "TIME")]
+    until: Option<Timestamp>,
+}
+
+impl Events {
+    pub async fn run(self, global: &Global) -> Result<u8> {
+        match self {
+            Self::Import(import) => {
+                let send = async |client: &Client, options, rows, telling: &mut Telling| {
+                    client.import_events(options, rows, |update| telling.update(&update)).await
+                };
+                import.run(global, "event", json::parse_event, send).await
+            }
+            Self::Export(export) => export.run(global).await,
+        }
+    }
+}
+
+impl Export {
+    async fn run(self, global: &Global) -> Result<u8> {
+        let request = ExportEventsRequest { catalog: global.catalog()?, start_time: self.since, end_time: self.until };
+        let events = global.connect().await?.export_events(request).await?;
+        let Some(path) = self.out else {
+            write(events, BufWriter::new(io::stdout().lock())).await?;
+            return Ok(exit::OK);
+        };
+        let unfinished = path.with_extension("partial");
+        let file = File::create(&unfinished).with_context(|| format!("cannot write {}", unfinished.display()))?;
+        let count = write(events, BufWriter::new(file)).await?;
+        fs::rename(&unfinished, &path).with_context(|| format!("cannot write {}", path.display()))?;
+        eprintln!("wrote {} to {}", counted(count, "event"), path.display());
+        Ok(exit::OK)
+    }
+}
+
+async fn write(mut events: Answers<Event>, mut file: impl Write) -> Result<i64> {
+    let mut count = 0;
+    while let Some(event) = events.next().await {
+        writeln!(file, "{}", json::event_line(&event?)?)?;
+        count += 1;
+    }
+    file.flush()?;
+    Ok(count)
+}

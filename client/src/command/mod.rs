@@ -1,0 +1,76 @@
+//! The subcommands, one file each.
+
+mod bench;
+mod catalogs;
+mod events;
+mod feedback;
+mod health;
+mod image;
+mod import;
+mod items;
+mod models;
+mod recommend;
+mod search;
+
+use anyhow::Result;
+use clap::{CommandFactory as _, Subcommand};
+
+use crate::{arguments::Cli, exit, output::line};
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Find items by words and meaning
+    Search(search::Search),
+    /// Propose items to a user, beside an item, in a session, or for everybody
+    Recommend(recommend::Recommend),
+    /// Tell what users did
+    Feedback(feedback::Feedback),
+    /// Import, look at and delete items
+    #[command(subcommand)]
+    Items(items::Items),
+    /// Import and export events
+    #[command(subcommand)]
+    Events(events::Events),
+    /// Look at the models, and move their labels
+    #[command(subcommand)]
+    Models(models::Models),
+    /// Look at the catalogs, and make new ones
+    #[command(subcommand)]
+    Catalogs(catalogs::Catalogs),
+    /// Make pictures of goods
+    GenerateImage(image::GenerateImage),
+    /// Ask whether the server is ready
+    Health(health::Health),
+    /// Measure how fast the server answers
+    #[command(subcommand)]
+    Bench(bench::Bench),
+    /// Print completions for a shell, for its folder of completions
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Runs the command; the exit code when nothing failed.
+pub async fn run(cli: Cli) -> Result<u8> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Search(search) => search.run(global).await,
+        Command::Recommend(recommend) => recommend.run(global).await,
+        Command::Feedback(feedback) => feedback.run(global).await,
+        Command::Items(items) => items.run(global).await,
+        Command::Events(events) => events.run(global).await,
+        Command::Models(models) => models.run(global).await,
+        Command::Catalogs(catalogs) => catalogs.run(global).await,
+        Command::GenerateImage(image) => image.run(global).await,
+        Command::Health(health) => health.run(global).await,
+        Command::Bench(bench) => bench.run(global).await,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "vitrine", &mut script);
+            line(String::from_utf8_lossy(&script))?;
+            Ok(exit::OK)
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! `vitrine search`.
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use vitrine::v1::{
+    Diversity, Facet, FacetRequest, RequestContext, SearchMode, SearchRequest, SearchResponse, Spelling,
+    TotalSizeRelation, search_request::Query,
+};
+
+use crate::{
+    arguments::Global,
+    exit,
+    output::{
+        Column, ITEM_COLUMNS, Output, answer_notes, category, counted, grouped, item_row, line, stage_cells,
+        stage_names,
+    },
+};
+
+/// Find items by words and meaning.
+///
+/// Examples:
+///   vitrine search "oat milk" --filter 'brand = "ACME" AND price < 5'
+///   vitrine search shampoo --facet brand --facet price --explain
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub struct Search {
+    /// What is looked for
+    query: String,
+    /// Only items that match, as: brand = "X" AND price < 5 AND categories: "Dairy"
+    #[arg(long, short, default_value = "", value_name = "FILTER", hide_default_value = true)]
+    filter: String,
+    /// Which retrievers take part
+    #[arg(long, value_enum, default_value_t = Mode::Hybrid)]
+    mode: Mode,
+    /// How many results [default: the server's, 10]
+    #[arg(
+        long,
+        short = 'n',
+        default_value_t = 0,
+        value_name = "N",
+        hide_default_value = true,
+        allow_negative_numbers = true
+    )]
+    page_size: i32,
+    /// Go on where an answer ended: its `next page` token
+    #[arg(long, default_value = "", value_name = "TOKEN", hide_default_value = true)]
+    page_token: String,
+    /// Count the matching items by this key (repeatable), as `brand` or `attributes.size`
+    #[arg(long = "facet", value_name = "KEY")]
+    facets: Vec<String>,
+    /// Sort by a field instead of relevance, as `price desc`
+    #[arg(long, default_value = "", value_name = "ORDER", hide_default_value = true)]
+    order_by: String,
+    /// Make the results differ from each other: 1 is relevance only, 0 difference only
+    #[arg(long, value_name = "LAMBDA")]
+    mmr_lambda: Option<f64>,
+    /// Take the words as they are, misspelt or not
+    #[arg(long)]
+    exact_spelling: bool,
+    /// Show the score and place that each stage gave
+    #[arg(long)]
+    explain: bool,
+    #[command(flatten)]
+    who: Who,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Who {
+    /// For this known user
+    #[arg(long, short, default_value = "", value_name = "ID", hide_default_value = true)]
+    pub user: String,
+    /// For this anonymous visitor
+    #[arg(long, default_value = "", value_name = "ID", hide_default_value = true)]
+    pub visitor: String,
+    /// Have this label or version of a model answer, as text-embedding=canary or text-embedding=3 (for debugging)
+    #[arg(long = "model", value_name = "TASK=LABEL", value_parser = selector)]
+    pub models: Vec<(String, String)>,
+}
+
+fn selector(text: &str) -> Result<(String, String), String> {
+    let (task, label) = text.split_once('=').ok_or_else(|| format!("`{text}` is not TASK=LABEL"))?;
+    Ok((task.to_owned(), label.to_owned()))
+}
+
+impl Who {
+    /// The context of a request.
+    pub fn context(&self, catalog: String) -> RequestContext {
+        RequestContext {
+            catalog,
+            user_id: self.user.clone(),
+            visitor_id: self.visitor.clone(),
+            model_selector: self.models.iter().cloned().collect(),
+            ..Default::default()
+        }
+    }
+}
+
+/// Which retrievers take part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// Words and meaning
+    Hybrid,
+    /// Words only
+    Lexical,
+    /// Meaning only
+    Semantic,
+}
+
+impl From<Mode> for SearchMode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Hybrid => Self::Hybrid,
+            Mode::Lexical => Self::Lexical,
+            Mode::Semantic => Self::Semantic,
+        }
+    }
+}
+
+impl Search {
+    pub async fn run(self, global: &Global) -> Result<u8> {
+        let request = self.request(global.catalog()?);
+        let answer = global.connect().await?.search(request).await?;
+        let output = global.output();
+        if output.json {
+            output.object(&answer)?;
+        } else {
+            print(output, &answer, self.explain)?;
+        }
+        Ok(exit::OK)
+    }
+
+    fn request(&self, catalog: String) -> SearchRequest {
+        let facets = self.facets.iter().map(|key| FacetRequest { key: key.clone(), ..Default::default() });
+        SearchRequest {
+            context: Some(self.who.context(catalog)),
+            query: Some(Query::Text(self.query.clone())),
+            page_size: self.page_size,
+            page_token: self.page_token.clone(),
+            filter: self.filter.clone(),
+            order_by: self.order_by.clone(),
+            facets: facets.collect(),
+            diversity: self.mmr_lambda.map(|lambda| Diversity { mmr_lambda: Some(lambda), ..Default::default() }),
+            mode: SearchMode::from(self.mode).into(),
+            spelling: if self.exact_spelling { Spelling::Off } else { Spelling::Auto }.into(),
+            ..Default::default()
+        }
+    }
+}
+
+fn print(output: Output, answer: &SearchResponse, explain: bool) -> Result<()> {
+    if answer.results.is_empty() {
+        line("nothing found")?;
+    } else {
+        let stages = if explain { stage_names(answer.results.iter().map(|result| &result.stages)) } else { Vec::new() };
+        let mut columns = ITEM_COLUMNS.to_vec();
+        // The stages take the category's place: both together are too wide for most terminals.
+        columns.extend(stages.iter().map(|stage| Column::Number(stage)));
+        if !explain {
+            columns.push(Column::Text("category"));
+        }
+        let rows = answer.results.iter().map(|result| {
+            let item = result.item.clone().unwrap_or_default();
+            let mut row = item_row(result.rank, result.score, &item);
+            row.extend(stage_cells(&stages, &result.stages));
+            row.push(category(&item));
+            row
+        });
+        output.table(&columns, rows)?;
+    }
+    for facet in &answer.facets {
+        print_facet(output, facet)?;
+    }
+    let at_least = if answer.total_size_relation() == TotalSizeRelation::LowerBound { "at least " } else { "" };
+    let mut notes = vec![format!("{at_least}{}", counted(answer.total_size, "result"))];
+    if !answer.corrected_query.is_empty() {
+        notes.push(format!("searched for “{}”", answer.corrected_query));
+    }
+    answer_notes(output, notes, &answer.served_by, &answer.degraded, &answer.next_page_token)
+}
+
+fn print_facet(output: Output, facet: &Facet) -> Result<()> {
+    line("")?;
+    let columns = [Column::Text(&facet.key), Column::Number("items")];
+    output.table(&columns, facet.values.iter().map(|value| vec![value.value.clone(), grouped(value.count)]))?;
+    if let (Some(minimum), Some(maximum)) = (facet.minimum, facet.maximum) {
+        output.note(format!("from {minimum} to {maximum}"))?;
+    }
+    Ok(())
+}

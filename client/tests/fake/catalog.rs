@@ -1,0 +1,281 @@
+//! The fake's side of `CatalogService` and `ModelService`.
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming, async_trait};
+use vitrine::v1::{
+    Catalog, CreateCatalogRequest, DeleteItemRequest, Event, ExportEventsRequest, FieldViolation, GetCatalogRequest,
+    GetItemRequest, GetModelRequest, ImportError, ImportEventsRequest, ImportItemsRequest, ImportProgress, ImportStart,
+    IndexStatus, Item, ListCatalogsRequest, ListCatalogsResponse, ListItemsRequest, ListItemsResponse,
+    ListModelsRequest, ListModelsResponse, Model, ModelVersion, SetLabelRequest, UpsertItemsRequest,
+    UpsertItemsResponse, VectorIndexStatus, VersionState, catalog_service_server::CatalogService,
+    import_events_request, import_items_request, model_service_server::ModelService,
+};
+
+use super::FakeShop;
+
+type Answers<T> = ReceiverStream<Result<T, Status>>;
+
+/// One message of either import.
+enum Message {
+    Start(ImportStart),
+    Item(i64, Item),
+    Event(i64, Event),
+}
+
+impl FakeShop {
+    /// Takes rows as they come and confirms every tenth, and the rest at the end.
+    async fn take<T>(
+        &self,
+        mut messages: Streaming<T>,
+        read: fn(T) -> Message,
+        answers: mpsc::Sender<Result<ImportProgress, Status>>,
+    ) -> Result<(), Status> {
+        let Some(Message::Start(start)) = messages.message().await?.map(read) else {
+            return Err(Status::invalid_argument("the first message must be `start`"));
+        };
+        let position = self.state().positions.get(&start.import_id).copied().unwrap_or(0);
+        let mut progress = ImportProgress { durable_position: position, ..Default::default() };
+        let _ = answers.send(Ok(progress.clone())).await;
+        let mut taken = 0;
+        while let Some(message) = messages.message().await? {
+            let cut = {
+                let mut state = self.state();
+                let left = state.break_after_rows.as_mut().map(|left| {
+                    *left -= 1;
+                    *left
+                });
+                left == Some(0)
+            };
+            if cut {
+                self.state().break_after_rows = None;
+                self.cut();
+                return Ok(());
+            }
+            self.take_row(read(message), &start.import_id, &mut progress);
+            taken += 1;
+            if taken % 10 == 0 {
+                let _ = answers.send(Ok(progress.clone())).await;
+                progress.errors.clear();
+            }
+        }
+        let _ = answers.send(Ok(progress)).await;
+        Ok(())
+    }
+
+    fn take_row(&self, row: Message, import_id: &str, progress: &mut ImportProgress) {
+        let mut state = self.state();
+        match row {
+            Message::Item(position, item) if item.title.is_empty() => {
+                let violations = vec![FieldViolation { field: "title".into(), description: "is required".into() }];
+                progress.errors.push(ImportError { position, violations });
+                progress.durable_position = position;
+            }
+            Message::Item(position, item) => {
+                state.items.insert(item.id.clone(), item);
+                progress.accepted_count += 1;
+                progress.durable_position = position;
+            }
+            Message::Event(position, event) => {
+                if state.events.iter().any(|known| known.event_id == event.event_id) {
+                    progress.duplicate_count += 1;
+                } else {
+                    state.events.push(event);
+                    progress.accepted_count += 1;
+                }
+                progress.durable_position = position;
+            }
+            Message::Start(_) => {}
+        }
+        if !import_id.is_empty() {
+            state.positions.insert(import_id.to_owned(), progress.durable_position);
+        }
+    }
+
+    fn import<T: Send + 'static>(&self, messages: Streaming<T>, read: fn(T) -> Message) -> Answers<ImportProgress> {
+        let (answers, receiver) = mpsc::channel(16);
+        let shop = self.clone();
+        tokio::spawn(async move {
+            if let Err(status) = shop.take(messages, read, answers.clone()).await {
+                let _ = answers.send(Err(status)).await;
+            }
+        });
+        ReceiverStream::new(receiver)
+    }
+}
+
+fn catalog(state: &super::State) -> Catalog {
+    let vectors = VectorIndexStatus {
+        model: "minilm".into(),
+        version: 1,
+        indexed_items: 40_000,
+        pending_items: 52_353,
+        items_per_second: 310.4,
+        algorithm: "hnsw".into(),
+    };
+    Catalog {
+        name: "catalogs/shop".into(),
+        item_count: state.items.len() as i64,
+        event_count: state.events.len() as i64,
+        lexical_index: Some(IndexStatus { indexed_items: state.items.len() as i64, lag: 0 }),
+        vector_indexes: vec![vectors],
+        created: None,
+    }
+}
+
+#[async_trait]
+impl CatalogService for FakeShop {
+    type ImportItemsStream = Answers<ImportProgress>;
+    type ImportEventsStream = Answers<ImportProgress>;
+    type ExportEventsStream = Answers<Event>;
+
+    async fn create_catalog(&self, request: Request<CreateCatalogRequest>) -> Result<Response<Catalog>, Status> {
+        self.arrive("CreateCatalog", &request).await?;
+        Ok(Response::new(Catalog { name: request.into_inner().name, ..Default::default() }))
+    }
+
+    async fn get_catalog(&self, request: Request<GetCatalogRequest>) -> Result<Response<Catalog>, Status> {
+        self.arrive("GetCatalog", &request).await?;
+        let name = request.into_inner().name;
+        if name != "catalogs/shop" {
+            return Err(Status::not_found(format!("there is no catalog `{name}`")));
+        }
+        Ok(Response::new(catalog(&self.state())))
+    }
+
+    async fn list_catalogs(
+        &self,
+        request: Request<ListCatalogsRequest>,
+    ) -> Result<Response<ListCatalogsResponse>, Status> {
+        self.arrive("ListCatalogs", &request).await?;
+        let catalogs = vec![catalog(&self.state())];
+        Ok(Response::new(ListCatalogsResponse { catalogs, ..Default::default() }))
+    }
+
+    async fn get_item(&self, request: Request<GetItemRequest>) -> Result<Response<Item>, Status> {
+        self.arrive("GetItem", &request).await?;
+        let name = request.into_inner().name;
+        let id = name.rsplit('/').next().unwrap_or_default();
+        let item = self.state().items.get(id).cloned();
+        item.map(Response::new).ok_or_else(|| Status::not_found(format!("there is no item `{id}`")))
+    }
+
+    async fn list_items(&self, request: Request<ListItemsRequest>) -> Result<Response<ListItemsResponse>, Status> {
+        self.arrive("ListItems", &request).await?;
+        let request = request.into_inner();
+        let state = self.state();
+        let size = if request.page_size == 0 { 50 } else { request.page_size as usize };
+        let after = |id: &&String| id.as_str() > request.page_token.as_str();
+        let ids: Vec<&String> = state.items.keys().filter(after).take(size + 1).collect();
+        let items: Vec<Item> = ids.iter().take(size).map(|id| state.items[*id].clone()).collect();
+        let last = items.last().map(|item| item.id.clone()).unwrap_or_default();
+        let next_page_token = if ids.len() > size { last } else { String::new() };
+        Ok(Response::new(ListItemsResponse { items, next_page_token, total_size: state.items.len() as i64 }))
+    }
+
+    async fn upsert_items(
+        &self,
+        request: Request<UpsertItemsRequest>,
+    ) -> Result<Response<UpsertItemsResponse>, Status> {
+        self.arrive("UpsertItems", &request).await?;
+        let items = request.into_inner().items;
+        let created_count = items.len() as i64;
+        self.state().items.extend(items.into_iter().map(|item| (item.id.clone(), item)));
+        Ok(Response::new(UpsertItemsResponse { created_count, replaced_count: 0 }))
+    }
+
+    async fn delete_item(&self, request: Request<DeleteItemRequest>) -> Result<Response<()>, Status> {
+        self.arrive("DeleteItem", &request).await?;
+        let request = request.into_inner();
+        let id = request.name.rsplit('/').next().unwrap_or_default();
+        if self.state().items.remove(id).is_none() && !request.allow_missing {
+            return Err(Status::not_found(format!("there is no item `{id}`")));
+        }
+        Ok(Response::new(()))
+    }
+
+    async fn import_items(
+        &self,
+        request: Request<Streaming<ImportItemsRequest>>,
+    ) -> Result<Response<Self::ImportItemsStream>, Status> {
+        self.arrive("ImportItems", &request).await?;
+        let read = |request: ImportItemsRequest| match request.message.unwrap() {
+            import_items_request::Message::Start(start) => Message::Start(start),
+            import_items_request::Message::Item(item) => Message::Item(item.position, item.item.unwrap()),
+        };
+        Ok(Response::new(self.import(request.into_inner(), read)))
+    }
+
+    async fn import_events(
+        &self,
+        request: Request<Streaming<ImportEventsRequest>>,
+    ) -> Result<Response<Self::ImportEventsStream>, Status> {
+        self.arrive("ImportEvents", &request).await?;
+        let read = |request: ImportEventsRequest| match request.message.unwrap() {
+            import_events_request::Message::Start(start) => Message::Start(start),
+            import_events_request::Message::Event(event) => Message::Event(event.position, event.event.unwrap()),
+        };
+        Ok(Response::new(self.import(request.into_inner(), read)))
+    }
+
+    async fn export_events(
+        &self,
+        request: Request<ExportEventsRequest>,
+    ) -> Result<Response<Self::ExportEventsStream>, Status> {
+        self.arrive("ExportEvents", &request).await?;
+        let events = self.state().events.clone();
+        let (answers, receiver) = mpsc::channel(16);
+        tokio::spawn(async move {
+            for event in events {
+                let _ = answers.send(Ok(event)).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+}
+
+fn model(state: &super::State) -> Model {
+    let version = ModelVersion {
+        version: 1,
+        kind: "bert".into(),
+        task: "text-embedding".into(),
+        state: VersionState::Available.into(),
+        size_bytes: 90_868_376,
+        metrics: [("ndcg@10".to_owned(), 0.7034)].into(),
+        device: "cpu".into(),
+        ..Default::default()
+    };
+    let failed = ModelVersion {
+        version: 2,
+        state: VersionState::Failed.into(),
+        failure: "golden rows differ by 0.2".into(),
+        ..version.clone()
+    };
+    Model { name: "models/minilm".into(), versions: vec![failed, version], labels: state.labels.clone() }
+}
+
+#[async_trait]
+impl ModelService for FakeShop {
+    async fn list_models(&self, request: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {
+        self.arrive("ListModels", &request).await?;
+        let models = vec![model(&self.state())];
+        Ok(Response::new(ListModelsResponse { models, ..Default::default() }))
+    }
+
+    async fn get_model(&self, request: Request<GetModelRequest>) -> Result<Response<Model>, Status> {
+        self.arrive("GetModel", &request).await?;
+        Ok(Response::new(model(&self.state())))
+    }
+
+    async fn set_label(&self, request: Request<SetLabelRequest>) -> Result<Response<Model>, Status> {
+        self.arrive("SetLabel", &request).await?;
+        let request = request.into_inner();
+        let mut state = self.state();
+        let now = state.labels.get(&request.label).copied().unwrap_or(0);
+        if now != request.expected_version {
+            return Err(Status::aborted(format!("`{}` names version {now}", request.label)));
+        }
+        state.labels.insert(request.label, request.version);
+        Ok(Response::new(model(&state)))
+    }
+}

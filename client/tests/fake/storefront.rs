@@ -1,0 +1,146 @@
+//! The fake's side of `StorefrontService`.
+
+use tokio_stream::Iter;
+use tonic::{Request, Response, Status, async_trait};
+use vitrine::v1::{
+    Degraded, DegradedReason, EventResult, EventStatus, Facet, FacetValue, FeedbackRequest, FeedbackResponse,
+    FieldViolation, GenerateImageRequest, GeneratedImage, Reason, ReasonCode, RecommendRequest, RecommendResponse,
+    Recommendation, SearchRequest, SearchResponse, SearchResult, ServedBy, StageScore, TotalSizeRelation,
+    recommend_request::Target, search_request::Query, storefront_service_server::StorefrontService,
+};
+
+use super::FakeShop;
+
+fn served_by() -> Vec<ServedBy> {
+    vec![ServedBy { task: "text-embedding".into(), model: "minilm".into(), version: 1, label: "stable".into() }]
+}
+
+fn stage(stage: &str, score: f64, rank: i32) -> StageScore {
+    StageScore { stage: stage.into(), score, rank }
+}
+
+#[async_trait]
+impl StorefrontService for FakeShop {
+    type GenerateImageStream = Iter<std::vec::IntoIter<Result<GeneratedImage, Status>>>;
+
+    /// Finds the items whose title has the text.
+    async fn search(&self, request: Request<SearchRequest>) -> Result<Response<SearchResponse>, Status> {
+        self.arrive("Search", &request).await?;
+        let request = request.into_inner();
+        if request.context.as_ref().is_none_or(|context| context.catalog != "catalogs/shop") {
+            return Err(Status::not_found("there is no such catalog"));
+        }
+        if request.page_size < 0 {
+            return Err(Status::invalid_argument("page_size must not be negative"));
+        }
+        let Some(Query::Text(text)) = request.query else { return Err(Status::invalid_argument("query is required")) };
+        let state = self.state();
+        let found: Vec<_> = state.items.values().filter(|item| item.title.contains(&text)).cloned().collect();
+        let total_size = found.len() as i64;
+        let results = found.into_iter().take(10).zip(1..).map(|(item, rank)| SearchResult {
+            item: Some(item),
+            score: 1.0 / f64::from(60 + rank),
+            rank,
+            stages: vec![
+                stage("lexical", 12.3456 / f64::from(rank), rank),
+                stage("semantic", 0.8 / f64::from(rank), rank + 1),
+                stage("fused", 1.0 / f64::from(60 + rank), rank),
+            ],
+            highlights: Vec::new(),
+        });
+        let value = |value: &str, count| FacetValue { value: value.into(), count, interval: None };
+        let facets = request.facets.iter().map(|facet| Facet {
+            key: facet.key.clone(),
+            values: vec![value("ACME", 1_204), value("Globex", 87)],
+            ..Default::default()
+        });
+        let degraded = Degraded {
+            reason: DegradedReason::IndexIncomplete.into(),
+            detail: "40,000 of 92,353 items have their vector".into(),
+        };
+        Ok(Response::new(SearchResponse {
+            results: results.collect(),
+            facets: facets.collect(),
+            total_size,
+            total_size_relation: TotalSizeRelation::Exact.into(),
+            served_by: served_by(),
+            attribution_token: "token".into(),
+            degraded: vec![degraded],
+            next_page_token: if total_size > 10 { "page2".into() } else { String::new() },
+            ..Default::default()
+        }))
+    }
+
+    async fn recommend(&self, request: Request<RecommendRequest>) -> Result<Response<RecommendResponse>, Status> {
+        self.arrive("Recommend", &request).await?;
+        let request = request.into_inner();
+        let sources = match request.target {
+            Some(Target::BoughtTogether(list) | Target::SimilarToItems(list)) => list.ids,
+            _ => Vec::new(),
+        };
+        let state = self.state();
+        let others = state.items.values().filter(|item| !sources.contains(&item.id)).take(10).cloned();
+        let results = others.zip(1..).map(|(item, rank)| Recommendation {
+            item: Some(item),
+            score: 1.0 / f64::from(rank),
+            rank,
+            stages: vec![stage("bought-together", 0.5, rank)],
+            reason: request.explain.then(|| Reason {
+                code: ReasonCode::BoughtTogether.into(),
+                source_items: sources.clone(),
+                text: format!("bought with {}", sources.join(", ")),
+            }),
+        });
+        Ok(Response::new(RecommendResponse {
+            results: results.collect(),
+            served_by: served_by(),
+            ..Default::default()
+        }))
+    }
+
+    /// One grey "picture" for each wanted.
+    async fn generate_image(
+        &self,
+        request: Request<GenerateImageRequest>,
+    ) -> Result<Response<Self::GenerateImageStream>, Status> {
+        self.arrive("GenerateImage", &request).await?;
+        let request = request.into_inner();
+        let images = (0..request.count).map(|index| {
+            Ok(GeneratedImage {
+                index,
+                data: vec![0x80; 64].into(),
+                content_type: "image/png".into(),
+                width: 8,
+                height: 8,
+                seed: request.seed.unwrap_or(7) + index as u64,
+                discriminator_score: 0.42,
+                nearest_training_distance: 3.5,
+                served_by: None,
+            })
+        });
+        Ok(Response::new(tokio_stream::iter(images.collect::<Vec<_>>())))
+    }
+
+    /// Rejects events without a user or visitor.
+    async fn feedback(&self, request: Request<FeedbackRequest>) -> Result<Response<FeedbackResponse>, Status> {
+        self.arrive("Feedback", &request).await?;
+        let mut state = self.state();
+        let results = request.into_inner().events.into_iter().map(|event| {
+            let mut result = EventResult { event_id: event.event_id.clone(), ..Default::default() };
+            if event.user_id.is_empty() && event.visitor_id.is_empty() {
+                let description = "this or `visitor_id` is required".into();
+                result.violations.push(FieldViolation { field: "user_id".into(), description });
+                result.set_status(EventStatus::Rejected);
+            } else if state.events.iter().any(|known| known.event_id == event.event_id) {
+                result.set_status(EventStatus::Duplicate);
+            } else {
+                let known = |id: &String| state.items.contains_key(id);
+                result.unknown_items = event.items.iter().map(|item| item.id.clone()).filter(|id| !known(id)).collect();
+                result.set_status(EventStatus::Accepted);
+                state.events.push(event);
+            }
+            result
+        });
+        Ok(Response::new(FeedbackResponse { results: results.collect() }))
+    }
+}
