@@ -1,0 +1,110 @@
+//! `vitrine-trainer evaluate`.
+
+mod recommend;
+mod search;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use comfy_table::{CellAlignment, Table, presets};
+use tokio::time::Instant;
+use vitrine::v1::{Degraded, GetCatalogRequest};
+use vitrine_client::{Client, Options};
+
+use crate::metrics::Mean;
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub enum Evaluate {
+    /// Judged queries against the whole catalog: lexical, semantic and hybrid search side by side
+    Search(search::Search),
+    /// Each user's last interaction, predicted from the ones before: the server beside Pop and Markov
+    Recommend(recommend::Recommend),
+}
+
+/// Where the server is.
+#[derive(Debug, Clone, Args)]
+struct Target {
+    /// Where the server listens
+    #[arg(long, env = "VITRINE_SERVER", default_value = "http://127.0.0.1:7700", value_name = "URL")]
+    server: String,
+    /// The catalog, as `movies`
+    #[arg(long, short, env = "VITRINE_CATALOG", value_name = "NAME")]
+    catalog: String,
+    /// How many calls at a time
+    #[arg(long, default_value_t = 8, value_name = "N")]
+    concurrency: usize,
+    /// Wait so many seconds at most until every item is in every index; 0: measure at once
+    #[arg(long, default_value_t = 900, value_name = "SECONDS")]
+    settle: u64,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+impl Evaluate {
+    pub async fn run(self) -> Result<()> {
+        match self {
+            Self::Search(search) => search.run().await,
+            Self::Recommend(recommend) => recommend.run().await,
+        }
+    }
+}
+
+impl Target {
+    fn catalog(&self) -> String {
+        format!("catalogs/{}", self.catalog.trim_start_matches("catalogs/"))
+    }
+
+    async fn connect(&self) -> Result<Client> {
+        // An evaluation wants every answer, and has time.
+        let options =
+            Options { server: self.server.clone(), timeout: Duration::from_mins(1), retries: 10, ..Options::default() };
+        Ok(Client::connect(options).await?)
+    }
+
+    /// Waits until the indexes hold everything: what is not indexed cannot be found, and that is not what is measured.
+    async fn settle(&self, client: &Client) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            let catalog = client.get_catalog(GetCatalogRequest { name: self.catalog() }).await?;
+            let lexical = catalog.lexical_index.map_or(0, |index| index.lag);
+            let vectors: i64 = catalog.vector_indexes.iter().map(|index| index.pending_items).sum();
+            if lexical == 0 && vectors == 0 || self.settle == 0 {
+                return Ok(());
+            }
+            let waited = begun.elapsed() >= Duration::from_secs(self.settle);
+            anyhow::ensure!(
+                !waited,
+                "after {} s, {lexical} changes and {vectors} vectors are not indexed",
+                self.settle
+            );
+            eprintln!("waiting for the indexes: {lexical} changes and {vectors} vectors to go");
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+    }
+}
+
+/// Says why some answers were less than they could be: their figures are not to be trusted.
+fn warn_of_degraded<'a>(what: &str, degraded: impl Iterator<Item = &'a Vec<Degraded>>) {
+    let degraded: Vec<&Vec<Degraded>> = degraded.filter(|parts| !parts.is_empty()).collect();
+    if let Some(part) = degraded.first().and_then(|parts| parts.first()) {
+        eprintln!("warning: {what}: {} answers were degraded, as: {}", degraded.len(), part.detail);
+    }
+}
+
+/// A mean as `0.8412 ± 0.0031`.
+fn figure(mean: Mean) -> String {
+    format!("{:.4} ± {:.4}", mean.value, mean.margin)
+}
+
+fn print_table(header: &[String], rows: Vec<Vec<String>>) {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(header).add_rows(rows);
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        column.set_cell_alignment(if index == 0 { CellAlignment::Left } else { CellAlignment::Right });
+    }
+    println!("{}", table.trim_fmt());
+}

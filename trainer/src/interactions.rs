@@ -1,0 +1,99 @@
+//! Interactions of users with items over time, in `RecBole`'s atomic files, and their split into past and future.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::text_file;
+
+/// A user met an item.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Interaction {
+    /// Who.
+    pub user: String,
+    /// What.
+    pub item: String,
+    /// When, in seconds since 1970.
+    pub time: f64,
+}
+
+/// What each user did, oldest first, without the last thing; and the last thing.
+#[derive(Debug, Default)]
+pub struct LeaveOneOut {
+    /// User to items, oldest first. Users with a single interaction have theirs here.
+    pub past: BTreeMap<String, Vec<Interaction>>,
+    /// User to the item that came last.
+    pub held_out: BTreeMap<String, String>,
+    /// Every item of past and future.
+    pub items: BTreeSet<String>,
+}
+
+/// Reads the columns `user_id`, `item_id` and `timestamp` of an `.inter` file.
+pub fn read(path: &Path) -> Result<Vec<Interaction>> {
+    let rows = text_file::rows(path, ["user_id", "item_id", "timestamp"])?;
+    rows.into_iter()
+        .map(|(number, [user, item, time])| {
+            let time = time.parse().with_context(|| format!("{}:{number}: timestamp `{time}`", path.display()))?;
+            Ok(Interaction { user, item, time })
+        })
+        .collect()
+}
+
+/// Reads the columns `item_id` and the first that looks like a title of an `.item` file.
+pub fn read_titles(path: &Path) -> Result<BTreeMap<String, String>> {
+    let titled =
+        ["title", "movie_title", "name"].iter().find_map(|column| text_file::rows(path, ["item_id", column]).ok());
+    let rows =
+        titled.with_context(|| format!("{}: there are no columns item_id and title (or name)", path.display()))?;
+    Ok(rows.into_iter().map(|(_, [id, title])| (id, title)).collect())
+}
+
+/// Holds out each user's last interaction. Interactions of the same time stay in the order of the file.
+pub fn leave_one_out(mut interactions: Vec<Interaction>) -> LeaveOneOut {
+    interactions.sort_by(|a, b| a.time.total_cmp(&b.time));
+    let mut split = LeaveOneOut::default();
+    for interaction in interactions {
+        split.items.insert(interaction.item.clone());
+        split.past.entry(interaction.user.clone()).or_default().push(interaction);
+    }
+    for (user, past) in &mut split.past {
+        if past.len() > 1 {
+            split.held_out.extend(past.pop().map(|last| (user.clone(), last.item)));
+        }
+    }
+    split
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn met(user: &str, item: &str, time: f64) -> Interaction {
+        Interaction { user: user.into(), item: item.into(), time }
+    }
+
+    #[test]
+    fn the_last_interaction_by_time_is_held_out() {
+        let split = leave_one_out(vec![met("u", "c", 3.0), met("u", "a", 1.0), met("v", "a", 5.0), met("u", "b", 2.0)]);
+        assert_eq!(split.held_out, BTreeMap::from([("u".to_owned(), "c".to_owned())]));
+        assert_eq!(split.past["u"].iter().map(|i| i.item.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(split.past["v"].len(), 1);
+        assert_eq!(split.items.len(), 3);
+    }
+
+    #[test]
+    fn recbole_files_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let (inter, item) = (folder.path().join("x.inter"), folder.path().join("x.item"));
+        fs::write(&inter, "user_id:token\titem_id:token\trating:float\ttimestamp:float\n196\t242\t3\t881250949\n")
+            .unwrap();
+        fs::write(&item, "item_id:token\tmovie_title:token_seq\n242\tKolya\n").unwrap();
+        assert_eq!(read(&inter).unwrap(), [met("196", "242", 881_250_949.0)]);
+        assert_eq!(read_titles(&item).unwrap()["242"], "Kolya");
+    }
+}
