@@ -1,2 +1,39 @@
-//! `cargo demo`, `cargo ci` and other chores.
-fn main() {}
+//! Chores of the project: `cargo demo` starts a shop on real data, `cargo ci` runs every check. One file a chore.
+
+mod ci;
+mod demo;
+mod programs;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Chores of the project.
+#[derive(Parser)]
+#[command(name = "cargo", bin_name = "cargo", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Start a shop's search, recommendation and feedback over 92,000 real products.
+    Demo(demo::Demo),
+    /// Run every check that a change has to pass.
+    Ci,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().chore {
+        Chore::Demo(demo) => demo::run(&demo),
+        Chore::Ci => ci::run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

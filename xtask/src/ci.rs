@@ -1,0 +1,100 @@
+//! `cargo ci`: every check, one after the other; stops at the first that fails and names it.
+
+use std::{
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::programs;
+
+/// Where the demonstration of the checks keeps its data.
+const DEMO_DIR: &str = "target/ci-demo";
+/// A port of its own, so that a running demonstration is not in the way.
+const DEMO_LISTEN: &str = "127.0.0.1:7799";
+
+struct Step {
+    name: &'static str,
+    command: Command,
+}
+
+pub fn run() -> Result<()> {
+    let started = Instant::now();
+    let mut durations = Vec::new();
+    for step in steps()? {
+        println!("\n{}: {}", programs::bold(&format!("== {}", step.name)), programs::shown(&step.command));
+        let step_started = Instant::now();
+        programs::run(step.command, None).with_context(|| format!("the check \"{}\" failed", step.name))?;
+        durations.push((step.name, step_started.elapsed()));
+        println!("== {}: {}", step.name, seconds(step_started.elapsed()));
+    }
+    println!();
+    for (name, duration) in durations {
+        println!("{name:<12} {:>8}", seconds(duration));
+    }
+    println!("ci: ok ({})", seconds(started.elapsed()));
+    Ok(())
+}
+
+/// The build comes with the tests' features, so that building, testing and the demonstration share their work.
+fn steps() -> Result<Vec<Step>> {
+    let step = |name, words: &[&str]| {
+        let mut command = programs::cargo();
+        command.args(words);
+        Step { name, command }
+    };
+    let mut docs = step("docs", &["doc", "--workspace", "--no-deps"]);
+    docs.command.env("RUSTDOCFLAGS", "-D warnings");
+    let tests: &[&str] = if has_nextest() {
+        &["nextest", "run", "--workspace"]
+    } else {
+        &["test", "--workspace", "--lib", "--bins", "--tests"]
+    };
+    let mut demo = Command::new(std::env::current_exe().context("cannot tell where this program is")?);
+    demo.args(["demo", "--check", "--small", "--no-build", "--data-dir", DEMO_DIR, "--listen", DEMO_LISTEN]);
+    Ok(vec![
+        step("format", &["fmt", "--all", "--check"]),
+        step("clippy", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+        step("build", &["build", "--workspace", "--all-targets"]),
+        step("tests", tests),
+        step("doc tests", &["test", "--doc", "--workspace"]),
+        docs,
+        Step { name: "demo", command: demo },
+    ])
+}
+
+fn has_nextest() -> bool {
+    let mut command = programs::cargo();
+    command.args(["nextest", "--version"]).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+fn seconds(duration: Duration) -> String {
+    let whole = duration.as_secs();
+    if whole < 60 {
+        format!("{:.1} s", duration.as_secs_f64())
+    } else {
+        format!("{} min {:02} s", whole / 60, whole % 60)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_demonstration_comes_last_and_keeps_to_the_build_folder() {
+        let steps = steps().unwrap();
+        assert_eq!(steps.last().map(|step| step.name), Some("demo"));
+        assert!(Path::new(DEMO_DIR).starts_with("target"));
+    }
+
+    #[test]
+    fn durations_are_readable() {
+        assert_eq!(seconds(Duration::from_millis(1234)), "1.2 s");
+        assert_eq!(seconds(Duration::from_secs(125)), "2 min 05 s");
+    }
+}

@@ -1,0 +1,151 @@
+//! Running other programs: cargo, pip, and our own commands. A program that fails is named with its command line; one that is
+//! running when a signal arrives is ended.
+
+use std::{
+    io::{self, IsTerminal as _},
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+/// How often a running program is looked at.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Whether a signal asked us to end. Clones see the same.
+#[derive(Debug, Clone)]
+pub struct Interrupted(Arc<AtomicBool>);
+
+impl Interrupted {
+    /// From now on SIGINT and SIGTERM are noted instead of ending us.
+    pub fn watch() -> Result<Self> {
+        let flag = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            signal_hook::flag::register(signal, Arc::clone(&flag)).context("cannot listen for signals")?;
+        }
+        Ok(Self(flag))
+    }
+
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The program of the workspace that was built beside this one.
+pub fn ours(name: &str) -> Result<PathBuf> {
+    let here = std::env::current_exe().context("cannot tell where this program is")?;
+    let path = here.with_file_name(name).with_extension(std::env::consts::EXE_EXTENSION);
+    if !path.exists() {
+        bail!("{} is not built; run `cargo build --workspace --bins`", path.display());
+    }
+    Ok(path)
+}
+
+/// The cargo that runs us.
+pub fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// The command line as a person would type it.
+pub fn shown(command: &Command) -> String {
+    let program = command.get_program().to_string_lossy();
+    let program = program.rsplit(['/', '\\']).next().unwrap_or(&program).to_owned();
+    let words = command.get_args().map(|word| quoted(&word.to_string_lossy()));
+    std::iter::once(program).chain(words).collect::<Vec<_>>().join(" ")
+}
+
+/// A word of a command line, in quotes if the shell would take it for something else.
+pub fn quoted(word: &str) -> String {
+    let plain = !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_./:=@,".contains(c));
+    if plain { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
+/// Text that stands out on a terminal.
+pub fn bold(text: &str) -> String {
+    if io::stdout().is_terminal() { format!("\x1b[1m{text}\x1b[0m") } else { text.to_owned() }
+}
+
+/// Runs a program to its end on our own terminal.
+pub fn run(mut command: Command, interrupted: Option<&Interrupted>) -> Result<()> {
+    let line = shown(&command);
+    let child = command.spawn().with_context(|| format!("cannot start `{line}`"))?;
+    let status = wait(child, interrupted).with_context(|| format!("`{line}`"))?;
+    if !status.success() {
+        bail!("`{line}` failed with {status}");
+    }
+    Ok(())
+}
+
+/// Runs a program to its end and returns what it printed on standard output.
+pub fn output(mut command: Command) -> Result<String> {
+    let line = shown(&command);
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start `{line}`"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("`{line}` failed with {}:\n{text}{said}", output.status);
+    }
+    Ok(text)
+}
+
+fn wait(mut child: Child, interrupted: Option<&Interrupted>) -> Result<ExitStatus> {
+    let Some(interrupted) = interrupted else { return Ok(child.wait()?) };
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if interrupted.is_set() {
+            end(&mut child, Duration::from_secs(5))?;
+            bail!("interrupted");
+        }
+        thread::sleep(POLL);
+    }
+}
+
+/// Asks a program to end, and ends it if it takes longer than `patience`.
+pub fn end(child: &mut Child, patience: Duration) -> Result<ExitStatus> {
+    // The standard library can only kill; the shell's own `kill` is everywhere.
+    let asked = Command::new("sh").args(["-c", "kill -TERM \"$0\""]).arg(child.id().to_string()).status();
+    let deadline = Instant::now() + patience;
+    while asked.as_ref().is_ok_and(ExitStatus::success) && Instant::now() < deadline {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        thread::sleep(POLL);
+    }
+    child.kill().context("cannot end the program")?;
+    Ok(child.wait()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_is_shown_as_it_is_typed() {
+        let mut command = Command::new("/somewhere/vitrine");
+        command.args(["search", "whole milk", "--filter", "price < 5", "it's", ""]);
+        assert_eq!(shown(&command), r"vitrine search 'whole milk' --filter 'price < 5' 'it'\''s' ''");
+    }
+
+    #[test]
+    fn a_program_that_fails_is_named() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo why >&2; exit 3"]);
+        let error = format!("{:#}", output(command).unwrap_err());
+        assert!(error.contains("sh -c") && error.contains("why"), "{error}");
+    }
+
+    #[test]
+    fn a_program_ends_when_asked() {
+        let mut child = Command::new("sleep").arg("600").spawn().unwrap();
+        assert!(!end(&mut child, Duration::from_secs(30)).unwrap().success());
+    }
+}
