@@ -201,10 +201,7 @@ fn describe(shop: &Shop) -> Catalog {
         name: format!("catalogs/{}", catalog.id.as_str()),
         item_count: item_count as i64,
         event_count: catalog.event_count() as i64,
-        lexical_index: Some(IndexStatus {
-            indexed_items: shop.lexical().len() as i64,
-            lag: catalog.head().borrow().0.saturating_sub(shop.lexical().watermark()) as i64,
-        }),
+        lexical_index: Some(IndexStatus { indexed_items: shop.lexical().len() as i64, lag: shop.lexical_lag() as i64 }),
         vector_indexes: shop.vector_statuses(),
         created: Some(timestamp(created)),
     }

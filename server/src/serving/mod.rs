@@ -150,6 +150,11 @@ impl Shop {
         &self.lexical
     }
 
+    /// How many changes of the log its full-text index has not shown yet.
+    pub fn lexical_lag(&self) -> u64 {
+        self.tail.lock().as_ref().map_or(0, Tail::lag)
+    }
+
     /// Its vectors made by `encoder`, if they are open.
     pub fn generation(&self, encoder: &Encoder) -> Option<Arc<Generation>> {
         self.generations.load().iter().find(|generation| generation.is_of(encoder)).cloned()
