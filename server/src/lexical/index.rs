@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tantivy::indexer::IndexWriterOptions;
 use tantivy::schema::{FAST, Field, INDEXED, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
 use tantivy::{Index, IndexReader, IndexWriter, ReloadPolicy, Searcher, TantivyDocument, Term};
-use vitrine::v1::{Highlight, Item};
+use vitrine::v1::Item;
 
 use super::highlight::Highlighter;
 use super::query::Understood;
@@ -246,11 +246,6 @@ impl LexicalIndex {
     pub fn highlighter(&self, text: &str) -> Result<Highlighter, LexicalError> {
         let understood = Understood::new(&self.searcher(), &self.fields, &self.ranking, text, true)?;
         Ok(Highlighter::new(&understood))
-    }
-
-    /// The fields of one item that match a query, marked. For many items make a [`highlighter`](Self::highlighter).
-    pub fn highlights(&self, text: &str, item: &Item) -> Vec<Highlight> {
-        self.highlighter(text).map(|highlighter| highlighter.highlights(item)).unwrap_or_default()
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     error::{Violations, internal, invalid, not_found, status},
     log::{Appended, Change},
     serving::{ServingError, Shop},
-    token::{Page, TokenError, stable_hash},
+    token::{Page, stable_hash},
 };
 
 const DEFAULT_PAGE: usize = 50;
@@ -174,18 +174,14 @@ impl CatalogService for App {
 
 impl App {
     fn item(&self, name: &str) -> Result<(Arc<Shop>, String), Status> {
-        let (_, id) = check::item_name("name", name)?;
-        let catalog = name.split("/items/").next().unwrap_or_default();
-        Ok((self.shop("name", catalog)?, id))
+        let (catalog, id) = check::item_name("name", name)?;
+        Ok((self.shop_of(&catalog)?, id))
     }
 
     /// The id after which a list goes on.
     pub(super) fn list_position(&self, token: &str, hash: u64) -> Result<Option<String>, Status> {
-        if token.is_empty() {
-            return Ok(None);
-        }
-        let page = self.tokens.open_page(token, hash);
-        page.map(|page| Some(page.after)).map_err(|error: TokenError| invalid("page_token", error.to_string()))
+        let after = self.open_page(token, hash)?.after;
+        Ok((!after.is_empty()).then_some(after))
     }
 
     /// The token of the page after `last`; empty when there is none.

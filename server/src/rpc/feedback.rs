@@ -59,14 +59,13 @@ pub struct Judged {
 
 impl Judged {
     /// Judges one event.
-    pub fn add(&mut self, app: &App, catalog: &str, mut event: Event) {
+    pub fn add(&mut self, app: &App, catalog: &str, event: Event) {
         let now = now_ms();
         let mut violations = Violations::default();
         check::event(&mut violations, "", &event, check::EventUse::Recorded, now);
         let mut result = EventResult { event_id: event.event_id.clone(), ..Default::default() };
         if violations.is_empty() {
             result.attributed = app.attributed(catalog, &event, now);
-            event.time.get_or_insert_with(|| super::timestamp(now));
             self.places.push(self.results.len());
             self.changes.push(Change::Event(event));
         } else {

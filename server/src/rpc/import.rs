@@ -12,7 +12,7 @@ use vitrine::v1::{
     import_events_request, import_items_request,
 };
 
-use super::{App, catalog::create_status, check, log_status, now_ms, timestamp};
+use super::{App, catalog::create_status, check, log_status, now_ms};
 use crate::{
     error::{Violations, internal, invalid},
     log::{Appended, Change, ImportPosition},
@@ -197,9 +197,8 @@ impl Chunk {
                 check::item(&mut violations, "", &item, now);
                 Some(Change::UpsertItem(*item))
             }
-            Line::Event(Some(mut event)) => {
+            Line::Event(Some(event)) => {
                 check::event(&mut violations, "", &event, check::EventUse::Recorded, now);
-                event.time.get_or_insert_with(|| timestamp(now));
                 Some(Change::Event(*event))
             }
             Line::Item(None) | Line::Event(None) => {

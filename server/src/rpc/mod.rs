@@ -19,6 +19,7 @@ use vitrine::v1::{
 };
 
 use crate::{
+    catalog::CatalogId,
     config::Config,
     encoder::{EncoderError, Encoders, TEXT_EMBEDDING},
     error::{self, exhausted, internal, invalid, not_found, out_of_time, unavailable},
@@ -26,7 +27,7 @@ use crate::{
     search::{SearchError, Semantic},
     serving::{Shop, Shops},
     telemetry,
-    token::{Attribution, TokenError, Tokens, stable_hash},
+    token::{Attribution, Page, TokenError, Tokens, stable_hash},
     vector::VectorError,
 };
 
@@ -86,10 +87,22 @@ impl StorefrontService for App {
 impl App {
     /// The catalog of the name `catalogs/{catalog}` found in `field`.
     fn shop(&self, field: &str, name: &str) -> Result<Arc<Shop>, Status> {
-        let id = check::catalog_name(field, name)?;
-        self.shops.get(&id).ok_or_else(|| {
-            not_found("catalog", name, "create it with CreateCatalog, or import into it with `create_catalog`")
+        self.shop_of(&check::catalog_name(field, name)?)
+    }
+
+    fn shop_of(&self, id: &CatalogId) -> Result<Arc<Shop>, Status> {
+        self.shops.get(id).ok_or_else(|| {
+            let name = format!("catalogs/{id}");
+            not_found("catalog", &name, "create it with CreateCatalog, or import into it with `create_catalog`")
         })
+    }
+
+    /// The page that a request's token leads to; without a token the first.
+    fn open_page(&self, token: &str, request: u64) -> Result<Page, Status> {
+        if token.is_empty() {
+            return Ok(Page::default());
+        }
+        self.tokens.open_page(token, request).map_err(|error| invalid("page_token", error.to_string()))
     }
 
     /// The encoder that answers and its vectors of this shop, resolved once for a whole answer.

@@ -12,7 +12,7 @@ use vitrine_registry::{Label, ModelName, Registry, RegistryError, Version};
 use super::{App, check};
 use crate::{
     error::{Violations, internal, invalid, not_found, status, unavailable},
-    token::{Page, stable_hash},
+    token::stable_hash,
 };
 
 const DEFAULT_PAGE: usize = 50;
@@ -34,12 +34,8 @@ impl ModelService for App {
             names.retain(|name| after.as_deref().is_none_or(|after| name.as_str() > after));
             let more = names.len() > size;
             names.truncate(size);
-            let next_page_token = match names.last() {
-                Some(last) if more => {
-                    app.tokens.page(&Page { request: hash, after: last.as_str().to_owned(), ..Page::default() })
-                }
-                _ => String::new(),
-            };
+            let last = names.last().filter(|_| more).map(|last| last.as_str().to_owned());
+            let next_page_token = app.list_token(hash, last);
             let models = names.iter().map(|name| app.model(&registry, name)).collect::<Result<_, _>>()?;
             Ok(ListModelsResponse { models, next_page_token })
         })

@@ -20,7 +20,7 @@ use crate::{
     Doc,
     behaviour::Session,
     catalog::items::Table,
-    error::{Violations, internal, invalid, not_found},
+    error::{Violations, internal, not_found},
     filter::Filter,
     recommend::{Diversity, Interacted, Neighbours, RecommendOptions, Recommended, Recommender, Target, Want},
     search::Semantic,
@@ -96,12 +96,7 @@ fn check_request(app: &App, request: &RecommendRequest) -> Result<Checked, Statu
     violations.into_result()?;
     let bound = RecommendRequest { page_size: 0, page_token: String::new(), ..request.clone() };
     let hash = stable_hash(bound.encode_to_vec());
-    let shown = if request.page_token.is_empty() {
-        Vec::new()
-    } else {
-        let page = app.tokens.open_page(&request.page_token, hash);
-        page.map_err(|error| invalid("page_token", error.to_string()))?.shown
-    };
+    let shown = app.open_page(&request.page_token, hash)?.shown;
     Ok(Checked { page_size, filter, diversity, types, window_seconds, shown, hash })
 }
 

@@ -98,12 +98,7 @@ fn check_request(app: &App, shop: &Shop, request: &SearchRequest, deadline: Inst
 
     let hash =
         stable_hash(SearchRequest { page_size: 0, page_token: String::new(), ..request.clone() }.encode_to_vec());
-    let offset = if request.page_token.is_empty() {
-        0
-    } else {
-        let page = app.tokens.open_page(&request.page_token, hash);
-        page.map_err(|error| invalid("page_token", error.to_string()))?.offset as usize
-    };
+    let offset = app.open_page(&request.page_token, hash)?.offset as usize;
     let filter = canonical.and(filter);
     let allowed = Arc::new(allowed(&shop.catalog().items.read(), &filter));
     let plan = Plan {
@@ -269,6 +264,8 @@ fn assemble(
     view: ItemView,
 ) -> SearchResponse {
     let words = ranking.corrected.as_deref().or(text);
+    // A page without marks is better than none.
+    let highlighter = words.and_then(|words| shop.lexical().highlighter(words).ok());
     let total_size = ranking.matching.len() as i64;
     let ranked = ranking.hits.len();
     let end = (checked.offset + checked.page_size).min(ranked);
@@ -280,7 +277,7 @@ fn assemble(
         .filter_map(|(place, hit)| {
             let item = table.item(hit.doc)?;
             Some(SearchResult {
-                highlights: words.map(|words| shop.lexical().highlights(words, item)).unwrap_or_default(),
+                highlights: highlighter.as_ref().map(|marks| marks.highlights(item)).unwrap_or_default(),
                 item: Some(present(item, view)),
                 score: hit.score,
                 rank: place as i32 + 1,
