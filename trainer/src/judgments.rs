@@ -2,10 +2,13 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt,
     path::Path,
+    str::FromStr,
 };
 
 use anyhow::{Context as _, Result, ensure};
+use sha2::{Digest as _, Sha256};
 
 use crate::text_file;
 
@@ -32,19 +35,45 @@ pub fn read(path: &Path) -> Result<Vec<Query>> {
     Ok(queries.into_values().collect())
 }
 
-/// Chooses `count` of the queries: the same ones for the same seed, whatever the file's order.
-pub fn sample(mut queries: Vec<Query>, count: usize, seed: u64) -> Vec<Query> {
-    queries.sort_by_cached_key(|query| (fnv1a(seed, query.id.as_bytes()), query.id.clone()));
-    queries.truncate(count);
-    queries
+/// One of several parts of the queries, written `2/3`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    number: u64,
+    of: u64,
 }
 
-/// FNV-1a, 64 bits, over the seed and the bytes.
-fn fnv1a(seed: u64, bytes: &[u8]) -> u64 {
-    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    let hash = seed.to_le_bytes().iter().chain(bytes).fold(0xcbf2_9ce4_8422_2325, step);
-    // The last byte reaches only the low bits: spread it before comparing.
-    (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+impl Part {
+    /// Whether the query belongs to this part: by its id alone.
+    pub fn holds(self, query: &Query) -> bool {
+        let digest = Sha256::digest(query.id.as_bytes());
+        let (first, _) = digest.split_at(8);
+        let hash = first.iter().fold(0, |hash, byte| (hash << 8) | u64::from(*byte));
+        hash % self.of == self.number - 1
+    }
+}
+
+impl Default for Part {
+    fn default() -> Self {
+        Self { number: 1, of: 1 }
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.number, self.of)
+    }
+}
+
+impl FromStr for Part {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        let parsed = text.split_once('/').and_then(|(number, of)| Some((number.parse().ok()?, of.parse().ok()?)));
+        match parsed {
+            Some((number, of)) if 1 <= number && number <= of => Ok(Self { number, of }),
+            _ => Err("a part is written as 1/2: which one, of how many"),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -76,11 +105,22 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_depends_on_the_seed_and_not_on_the_order() {
-        let queries: Vec<Query> = (0..100).map(|n| query(&format!("qid:{n}"))).collect();
-        let reversed = queries.iter().rev().cloned().collect();
-        let chosen = sample(queries.clone(), 10, 1);
-        assert_eq!(chosen, sample(reversed, 10, 1));
-        assert_ne!(chosen, sample(queries, 10, 2));
+    fn every_query_is_in_one_part() {
+        let parts: Vec<Part> = ["1/3", "2/3", "3/3"].map(|part| part.parse().unwrap()).into();
+        let mut sizes = [0; 3];
+        for query in (0..300).map(|n| query(&format!("qid:{n}"))) {
+            let holding: Vec<usize> = (0..3).filter(|&part| parts[part].holds(&query)).collect();
+            assert_eq!(holding.len(), 1, "{}", query.id);
+            sizes[holding[0]] += 1;
+        }
+        assert!(sizes.iter().all(|size| (70..=130).contains(size)), "{sizes:?}");
+        assert!(Part::default().holds(&query("any")));
+    }
+
+    #[test]
+    fn a_part_that_cannot_be_is_refused() {
+        for text in ["", "2", "0/2", "3/2", "1/0", "-1/2", "1/2/3"] {
+            text.parse::<Part>().unwrap_err();
+        }
     }
 }

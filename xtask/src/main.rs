@@ -2,6 +2,7 @@
 
 mod ci;
 mod demo;
+mod movies;
 mod programs;
 
 use std::process::ExitCode;
@@ -22,12 +23,15 @@ enum Chore {
     Demo(demo::Demo),
     /// Run every check that a change has to pass.
     Ci,
+    /// Turn the films of the Movie Search Ranking Dataset into items.
+    Movies(movies::Movies),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().chore {
         Chore::Demo(demo) => demo::run(&demo),
         Chore::Ci => ci::run(),
+        Chore::Movies(movies) => movies::run(&movies),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

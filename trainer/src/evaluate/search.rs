@@ -11,7 +11,7 @@ use vitrine::v1::{Degraded, RequestContext, SearchMode, SearchRequest, search_re
 use super::{Target, figure, print_table, warn_of_degraded};
 use crate::{
     concurrent,
-    judgments::{self, Query},
+    judgments::{self, Part, Query},
     metrics::{Mean, Scores, mean, score},
 };
 
@@ -32,12 +32,11 @@ pub struct Search {
     /// How many results count
     #[arg(long, default_value_t = 10, value_name = "K", value_parser = clap::value_parser!(u16).range(1..=100))]
     k: u16,
-    /// Only so many of the queries
-    #[arg(long, value_name = "N")]
-    sample: Option<usize>,
-    /// Which ones: the same seed chooses the same queries
-    #[arg(long, default_value_t = 1, value_name = "SEED")]
-    seed: u64,
+    /// Only this part of the queries, as 1/2 and 2/2: tune on the one and report the other
+    ///
+    /// The parts do not overlap, and a query is always in the same one, whatever else the file holds.
+    #[arg(long, default_value_t, value_name = "PART/PARTS")]
+    part: Part,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -81,13 +80,11 @@ struct Line {
 impl Search {
     pub async fn run(self) -> Result<()> {
         let k = usize::from(self.k);
-        let all = judgments::read(&self.judgments)?;
-        let judged = all.len();
-        let mut queries: Vec<Query> = all.into_iter().filter(|query| score(&[], &query.grades, k).is_some()).collect();
+        let mut queries = judgments::read(&self.judgments)?;
+        queries.retain(|query| self.part.holds(query));
+        let judged = queries.len();
+        queries.retain(|query| score(&[], &query.grades, k).is_some());
         let unusable = judged - queries.len();
-        if let Some(count) = self.sample {
-            queries = judgments::sample(queries, count, self.seed);
-        }
         ensure!(!queries.is_empty(), "{} has no query with a relevant document", self.judgments.display());
         let queries = Arc::new(queries);
         let client = self.target.connect().await?;
@@ -129,7 +126,7 @@ impl Search {
         let k = self.k;
         if self.target.json {
             let report = serde_json::json!({
-                "catalog": self.target.catalog(), "k": k, "queries": queries,
+                "catalog": self.target.catalog(), "k": k, "part": self.part.to_string(), "queries": queries,
                 "queries_without_relevant_documents": unusable, "modes": lines,
             });
             println!("{report:#}");
