@@ -4,8 +4,13 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 4] =
-    ["vitrine/v1/common.proto", "vitrine/v1/storefront.proto", "vitrine/v1/catalog.proto", "vitrine/v1/model.proto"];
+const FILES: [&str; 5] = [
+    "vitrine/v1/common.proto",
+    "vitrine/v1/storefront.proto",
+    "vitrine/v1/catalog.proto",
+    "vitrine/v1/model.proto",
+    "inference/open_inference.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=build.rs");

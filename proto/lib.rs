@@ -1,4 +1,4 @@
-//! The public gRPC API of Vitrine: the code generated from `proto/vitrine/v1/`.
+//! The public gRPC API of Vitrine: the code generated from `proto/`.
 //!
 //! Services in other languages generate their clients from the same files. [`DESCRIPTORS`] is what gRPC
 //! reflection serves, and what turns messages into JSON and back.
@@ -7,6 +7,12 @@
 #[allow(clippy::all, clippy::pedantic, missing_docs)]
 pub mod v1 {
     tonic::include_proto!("vitrine.v1");
+}
+
+/// Package `inference`: the Open Inference Protocol.
+#[allow(clippy::all, clippy::pedantic, missing_docs)]
+pub mod inference {
+    tonic::include_proto!("inference");
 }
 
 /// The compiled `.proto` files (a serialized `google.protobuf.FileDescriptorSet`), comments included.

@@ -1,6 +1,13 @@
 //! The life of a server: open what it serves, listen, and on shutdown say so, answer for a while, drain, and close.
 
-use std::{fs, future::Future, sync::Arc};
+use std::{
+    fs,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use anyhow::Context as _;
 use tokio::{net::TcpListener, sync::Semaphore, sync::oneshot, time::timeout};
@@ -10,9 +17,12 @@ use tonic::{
     transport::{Server, server::TcpIncoming},
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
-use vitrine::v1::{
-    catalog_service_server::CatalogServiceServer, model_service_server::ModelServiceServer,
-    storefront_service_server::StorefrontServiceServer,
+use vitrine::{
+    inference::grpc_inference_service_server::GrpcInferenceServiceServer,
+    v1::{
+        catalog_service_server::CatalogServiceServer, model_service_server::ModelServiceServer,
+        storefront_service_server::StorefrontServiceServer,
+    },
 };
 
 use crate::{
@@ -49,7 +59,9 @@ pub async fn serve(
     let opened = Arc::clone(&encoders);
     let shops = tokio::task::spawn_blocking(move || Shops::open(&data_dir, &opened)).await??;
     let queries = Arc::new(Semaphore::new(config.limits.max_concurrent_queries));
-    let app = App { config: Arc::new(config), shops, encoders, tokens: Arc::new(tokens), queries };
+    let ready = Arc::new(AtomicBool::new(true));
+    let app =
+        App { config: Arc::new(config), shops, encoders, tokens: Arc::new(tokens), queries, ready: Arc::clone(&ready) };
     let (config, shops, encoders) = (Arc::clone(&app.config), Arc::clone(&app.shops), Arc::clone(&app.encoders));
 
     let (stop_metrics, metrics_stopped) = oneshot::channel::<()>();
@@ -85,7 +97,8 @@ pub async fn serve(
                 .send_compressed(CompressionEncoding::Gzip),
         )
         .add_service(CatalogServiceServer::new(app.clone()).max_decoding_message_size(limit))
-        .add_service(ModelServiceServer::new(app).max_decoding_message_size(limit))
+        .add_service(ModelServiceServer::new(app.clone()).max_decoding_message_size(limit))
+        .add_service(GrpcInferenceServiceServer::new(app).max_decoding_message_size(limit))
         .serve_with_incoming_shutdown(incoming, async move { _ = draining.await });
     let mut server = tokio::spawn(server);
     tracing::info!(%address, "serving");
@@ -94,6 +107,7 @@ pub async fn serve(
         () = shutdown => {}
         ended = &mut server => return ended?.context("the gRPC server ended"),
     }
+    ready.store(false, Ordering::Relaxed);
     set_health(&health, ServingStatus::NotServing).await;
     tokio::time::sleep(config.shutdown.grace).await;
     _ = drain.send(());
@@ -119,6 +133,7 @@ async fn set_health(health: &HealthReporter, status: ServingStatus) {
         <StorefrontServiceServer<App> as NamedService>::NAME,
         <CatalogServiceServer<App> as NamedService>::NAME,
         <ModelServiceServer<App> as NamedService>::NAME,
+        <GrpcInferenceServiceServer<App> as NamedService>::NAME,
     ];
     for service in services {
         health.set_service_status(service, status).await;

@@ -133,6 +133,19 @@ impl Encoder {
         Ok(outputs.pop().unwrap_or_default().into())
     }
 
+    /// The vectors of texts that someone waits for, in order.
+    ///
+    /// # Errors
+    /// See [`EncoderError`].
+    pub async fn embed_texts(
+        &self,
+        texts: Vec<String>,
+        deadline: Option<Instant>,
+    ) -> Result<Vec<Vec<f32>>, EncoderError> {
+        let rows = self.rows(texts).await?;
+        Ok(self.lane.run(rows, Class::Interactive, deadline).await?)
+    }
+
     /// The vectors of items' texts, in order. Runs when queries leave room, and waits where a query would be refused.
     ///
     /// # Errors

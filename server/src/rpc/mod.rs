@@ -4,7 +4,7 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::{Instant, SystemTime},
 };
 
@@ -37,6 +37,7 @@ mod deadline;
 mod feedback;
 mod generate;
 mod import;
+mod inference;
 mod mask;
 mod measure;
 mod model;
@@ -59,6 +60,8 @@ pub struct App {
     pub tokens: Arc<Tokens>,
     /// Bounds the searches and recommendations that run at the same time.
     pub queries: Arc<Semaphore>,
+    /// Whether calls are wanted: not while it shuts down.
+    pub ready: Arc<AtomicBool>,
 }
 
 type ImageStream = Pin<Box<dyn Stream<Item = Result<GeneratedImage, Status>> + Send>>;

@@ -1,0 +1,93 @@
+//! Real clients in other languages against the real server: generated from the `.proto` files, or written for another
+//! server that speaks the Open Inference Protocol. Their packages come from PyPI and npm, once for all runs.
+
+#![cfg(test)]
+
+mod harness;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use harness::{Start, eventually, program};
+use vitrine::inference::{ModelReadyRequest, grpc_inference_service_client::GrpcInferenceServiceClient};
+
+fn source(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// Runs a program, which has to succeed.
+fn run(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {}\n{out}{err}", output.status);
+}
+
+/// A folder with what `install` puts there, made anew when `wanted` changes.
+fn packages(name: &str, wanted: &Path, install: impl FnOnce(&Path)) -> PathBuf {
+    let folder = program("vitrine-server").with_file_name(name);
+    let (mark, wanted) = (folder.join("installed"), fs::read(wanted).unwrap());
+    if fs::read(&mark).is_ok_and(|installed| installed == wanted) {
+        return folder;
+    }
+    _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).unwrap();
+    install(&folder);
+    fs::write(&mark, wanted).unwrap();
+    folder
+}
+
+/// Python with its packages and the client that it generates.
+fn python() -> Command {
+    let requirements = source("tests/polyglot/requirements.txt");
+    let folder = packages("test-python", &requirements, |folder| {
+        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target"];
+        run(Command::new("python3").args(pip).arg(folder).arg("--requirement").arg(&requirements));
+    });
+    let generated = folder.join("generated");
+    fs::create_dir_all(&generated).unwrap();
+    let mut python = Command::new("python3");
+    python.env("PYTHONPATH", std::env::join_paths([&folder, &generated]).unwrap());
+    python
+}
+
+#[tokio::test]
+async fn python_through_a_generated_client_and_tritons_own() {
+    let server = Start::with_encoder().run();
+    let inference = GrpcInferenceServiceClient::connect(server.url()).await.unwrap();
+    eventually("the encoder is loaded", async || {
+        let request = ModelReadyRequest { name: "minilm".into(), version: String::new() };
+        inference.clone().model_ready(request).await.unwrap().into_inner().ready.then_some(())
+    })
+    .await;
+    run(python().arg(source("tests/polyglot/open_inference.py")).arg(&server.address));
+
+    // The README's command.
+    let mut generate = python();
+    let generated = program("vitrine-server").with_file_name("test-python").join("generated");
+    generate.args(["-m", "grpc_tools.protoc", "-I"]).arg(source("proto"));
+    for kind in ["python_out", "grpc_python_out"] {
+        generate.arg(format!("--{kind}={}", generated.display()));
+    }
+    for file in ["common", "storefront", "catalog", "model"] {
+        generate.arg(source("proto/vitrine/v1").join(file).with_extension("proto"));
+    }
+    run(&mut generate);
+    run(python().arg(source("tests/polyglot/storefront.py")).arg(&server.address));
+}
+
+#[test]
+fn node_reads_the_proto_files_itself() {
+    let wanted = source("tests/polyglot/package.json");
+    let folder = packages("test-node", &wanted, |folder| {
+        fs::copy(&wanted, folder.join("package.json")).unwrap();
+        let quiet = ["install", "--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error"];
+        run(Command::new("npm").args(quiet).current_dir(folder));
+    });
+    let server = Start::default().run();
+    let mut node = Command::new("node");
+    node.env("NODE_PATH", folder.join("node_modules")).arg(source("tests/polyglot/storefront.js"));
+    run(node.arg(&server.address).arg(source("proto")));
+}
