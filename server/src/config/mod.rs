@@ -3,6 +3,8 @@
 //! Each value is checked before anything is started, with a message that names it.
 
 use std::{
+    env,
+    ffi::OsString,
     net::SocketAddr,
     path::{Path, PathBuf},
     str::FromStr as _,
@@ -152,8 +154,7 @@ impl Config {
         if let Some(file) = file {
             layers = layers.add_source(File::from(file).format(FileFormat::Toml));
         }
-        layers = layers
-            .add_source(Environment::with_prefix("VITRINE").prefix_separator("_").separator("__").try_parsing(true));
+        layers = layers.add_source(environment(env::vars_os()));
         for (key, value) in flags {
             layers = layers.set_override(*key, value.as_str())?;
         }
@@ -191,6 +192,18 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// Variables of the commands `vitrine` and `vitrine-registry`: set beside ours they are no mistake.
+const NOT_OURS: [&str; 3] = ["VITRINE_SERVER", "VITRINE_CATALOG", "VITRINE_CACHE"];
+
+fn environment(variables: impl Iterator<Item = (OsString, OsString)>) -> Environment {
+    let ours = |name: &String| !NOT_OURS.contains(&name.as_str());
+    let variables = variables
+        .filter_map(|(name, value)| Some((name.into_string().ok().filter(ours)?, value.into_string().ok()?)))
+        .collect();
+    let environment = Environment::with_prefix("VITRINE").prefix_separator("_").separator("__");
+    environment.try_parsing(true).source(Some(variables))
 }
 
 fn at_least(key: &'static str, value: usize, least: usize) -> Result<(), ConfigError> {
@@ -268,6 +281,22 @@ mod tests {
     fn an_unknown_value_is_named() {
         let message = with("limits.max_pages", "3").unwrap_err().to_string();
         assert!(message.contains("max_pages"), "{message}");
+    }
+
+    #[test]
+    fn the_environment_of_the_other_commands_is_left_alone() {
+        let read = |variables: &[(&str, &str)]| {
+            let variables: Vec<_> = variables.iter().map(|&(name, value)| (name.into(), value.into())).collect();
+            let layers = Layers::builder().add_source(environment(variables.into_iter()));
+            layers.build().unwrap().try_deserialize::<serde_json::Value>().unwrap()
+        };
+        let read = read(&[
+            ("VITRINE_SERVER", "http://127.0.0.1:1"),
+            ("VITRINE_LIMITS__MAX_PAGE_SIZE", "7"),
+            ("VITRINE_TYPO", "x"),
+            ("HOME", "/"),
+        ]);
+        assert_eq!(read, serde_json::json!({"limits": {"max_page_size": 7}, "typo": "x"}));
     }
 
     #[test]
