@@ -1,13 +1,14 @@
 //! One method for each call of the API. Which of them may be sent twice is decided here.
 
 use tokio::time::Instant;
+use tonic::{Response, Status, Streaming};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use vitrine::v1::{
-    Catalog, CreateCatalogRequest, DeleteItemRequest, Event, ExportEventsRequest, FeedbackRequest, FeedbackResponse,
-    GenerateImageRequest, GeneratedImage, GetCatalogRequest, GetItemRequest, GetModelRequest, Item,
-    ListCatalogsRequest, ListCatalogsResponse, ListItemsRequest, ListItemsResponse, ListModelsRequest,
-    ListModelsResponse, Model, RecommendRequest, RecommendResponse, SearchRequest, SearchResponse, SetLabelRequest,
-    UpsertItemsRequest, UpsertItemsResponse,
+    Catalog, CreateCatalogRequest, DeleteItemRequest, EraseUserRequest, EraseUserResponse, Event, ExportEventsRequest,
+    ExportUserRequest, FeedbackRequest, FeedbackResponse, GenerateImageRequest, GeneratedImage, GetCatalogRequest,
+    GetItemRequest, GetModelRequest, Item, ListCatalogsRequest, ListCatalogsResponse, ListItemsRequest,
+    ListItemsResponse, ListModelsRequest, ListModelsResponse, Model, RecommendRequest, RecommendResponse,
+    SearchRequest, SearchResponse, SetLabelRequest, UpsertItemsRequest, UpsertItemsResponse,
 };
 
 use crate::{Answers, Client, Error, connection::expired, retry::Repeat};
@@ -77,6 +78,11 @@ impl Client {
         model.set_label(SetLabelRequest) -> Model, "SetLabel", Repeat::Unsafe
     }
 
+    call! {
+        /// Erases every event of one person. Sent once: a second attempt would find nothing to count.
+        privacy.erase_user(EraseUserRequest) -> EraseUserResponse, "EraseUser", Repeat::Unsafe
+    }
+
     /// Removes an item. Retried only with `allow_missing`: otherwise a second attempt would find its own work and
     /// fail.
     pub async fn delete_item(&self, request: DeleteItemRequest) -> Result<(), Error> {
@@ -102,14 +108,28 @@ impl Client {
 
     /// Every event of a catalog, oldest first. Sent once; it takes as long as it takes.
     pub async fn export_events(&self, request: ExportEventsRequest) -> Result<Answers<Event>, Error> {
-        let timeout = self.options().timeout;
-        // No `grpc-timeout`: it would end the whole export, not only a silence.
         let mut service = self.catalog();
-        let answers = tokio::time::timeout(timeout, service.export_events(request))
+        self.events("ExportEvents", service.export_events(request)).await
+    }
+
+    /// Every event of one person, in the order of their recording. Sent once.
+    pub async fn export_user(&self, request: ExportUserRequest) -> Result<Answers<Event>, Error> {
+        let mut service = self.privacy();
+        self.events("ExportUser", service.export_user(request)).await
+    }
+
+    /// Waits for a stream of events to begin. Without `grpc-timeout`: it would end the whole export, not only a silence.
+    async fn events(
+        &self,
+        name: &'static str,
+        call: impl Future<Output = Result<Response<Streaming<Event>>, Status>>,
+    ) -> Result<Answers<Event>, Error> {
+        let timeout = self.options().timeout;
+        let answers = tokio::time::timeout(timeout, call)
             .await
             .unwrap_or_else(|_| Err(expired(timeout)))
-            .map_err(|status| Error::from_status("ExportEvents", &status, 1))?;
-        Ok(Answers::new("ExportEvents", answers.into_inner(), timeout))
+            .map_err(|status| Error::from_status(name, &status, 1))?;
+        Ok(Answers::new(name, answers.into_inner(), timeout))
     }
 
     /// Asks the server how it is. `service` is empty for the server as a whole.

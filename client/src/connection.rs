@@ -9,7 +9,7 @@ use tonic::{
 };
 use vitrine::v1::{
     catalog_service_client::CatalogServiceClient, model_service_client::ModelServiceClient,
-    storefront_service_client::StorefrontServiceClient,
+    privacy_service_client::PrivacyServiceClient, storefront_service_client::StorefrontServiceClient,
 };
 
 use crate::{
@@ -86,6 +86,11 @@ impl Client {
     pub(crate) fn catalog(&self) -> CatalogServiceClient<Channel> {
         let limit = self.options.max_message_bytes;
         CatalogServiceClient::new(self.channel()).max_decoding_message_size(limit).max_encoding_message_size(limit)
+    }
+
+    pub(crate) fn privacy(&self) -> PrivacyServiceClient<Channel> {
+        let limit = self.options.max_message_bytes;
+        PrivacyServiceClient::new(self.channel()).max_decoding_message_size(limit).max_encoding_message_size(limit)
     }
 
     pub(crate) fn model(&self) -> ModelServiceClient<Channel> {

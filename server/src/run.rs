@@ -21,7 +21,7 @@ use vitrine::{
     inference::grpc_inference_service_server::GrpcInferenceServiceServer,
     v1::{
         catalog_service_server::CatalogServiceServer, model_service_server::ModelServiceServer,
-        storefront_service_server::StorefrontServiceServer,
+        privacy_service_server::PrivacyServiceServer, storefront_service_server::StorefrontServiceServer,
     },
 };
 
@@ -98,6 +98,7 @@ pub async fn serve(
         )
         .add_service(CatalogServiceServer::new(app.clone()).max_decoding_message_size(limit))
         .add_service(ModelServiceServer::new(app.clone()).max_decoding_message_size(limit))
+        .add_service(PrivacyServiceServer::new(app.clone()).max_decoding_message_size(limit))
         .add_service(GrpcInferenceServiceServer::new(app).max_decoding_message_size(limit))
         .serve_with_incoming_shutdown(incoming, async move { _ = draining.await });
     let mut server = tokio::spawn(server);
@@ -133,6 +134,7 @@ async fn set_health(health: &HealthReporter, status: ServingStatus) {
         <StorefrontServiceServer<App> as NamedService>::NAME,
         <CatalogServiceServer<App> as NamedService>::NAME,
         <ModelServiceServer<App> as NamedService>::NAME,
+        <PrivacyServiceServer<App> as NamedService>::NAME,
         <GrpcInferenceServiceServer<App> as NamedService>::NAME,
     ];
     for service in services {

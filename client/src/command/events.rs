@@ -68,17 +68,23 @@ impl Export {
     async fn run(self, global: &Global) -> Result<u8> {
         let request = ExportEventsRequest { catalog: global.catalog()?, start_time: self.since, end_time: self.until };
         let events = global.connect().await?.export_events(request).await?;
-        let Some(path) = self.out else {
-            write(events, BufWriter::new(io::stdout().lock())).await?;
-            return Ok(exit::OK);
-        };
-        let unfinished = path.with_extension("partial");
-        let file = File::create(&unfinished).with_context(|| format!("cannot write {}", unfinished.display()))?;
-        let count = write(events, BufWriter::new(file)).await?;
-        fs::rename(&unfinished, &path).with_context(|| format!("cannot write {}", path.display()))?;
-        eprintln!("wrote {} to {}", counted(count, "event"), path.display());
+        save(events, self.out).await?;
         Ok(exit::OK)
     }
+}
+
+/// Writes events to a file, which appears when it is complete, or to standard output.
+pub(super) async fn save(events: Answers<Event>, out: Option<PathBuf>) -> Result<()> {
+    let Some(path) = out else {
+        write(events, BufWriter::new(io::stdout().lock())).await?;
+        return Ok(());
+    };
+    let unfinished = path.with_extension("partial");
+    let file = File::create(&unfinished).with_context(|| format!("cannot write {}", unfinished.display()))?;
+    let count = write(events, BufWriter::new(file)).await?;
+    fs::rename(&unfinished, &path).with_context(|| format!("cannot write {}", path.display()))?;
+    eprintln!("wrote {} to {}", counted(count, "event"), path.display());
+    Ok(())
 }
 
 async fn write(mut events: Answers<Event>, mut file: impl Write) -> Result<i64> {

@@ -11,6 +11,7 @@ mod items;
 mod models;
 mod recommend;
 mod search;
+mod users;
 
 use anyhow::Result;
 use clap::{CommandFactory as _, Subcommand};
@@ -32,6 +33,9 @@ pub enum Command {
     /// Import and export events
     #[command(subcommand)]
     Events(events::Events),
+    /// Hand out or erase what is recorded of one person
+    #[command(subcommand)]
+    Users(users::Users),
     /// Look at the models, and move their labels
     #[command(subcommand)]
     Models(models::Models),
@@ -61,6 +65,7 @@ pub async fn run(cli: Cli) -> Result<u8> {
         Command::Feedback(feedback) => feedback.run(global).await,
         Command::Items(items) => items.run(global).await,
         Command::Events(events) => events.run(global).await,
+        Command::Users(users) => users.run(global).await,
         Command::Models(models) => models.run(global).await,
         Command::Catalogs(catalogs) => catalogs.run(global).await,
         Command::GenerateImage(image) => image.run(global).await,

@@ -9,6 +9,7 @@ use super::basket::OrderId;
 use super::recent::{Recent, Timed};
 use super::weight::{self, Strength};
 use crate::Doc;
+use crate::log::Who;
 
 /// A user or visitor, numbered from 0 in the order they were first seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -111,6 +112,18 @@ impl People {
     pub(super) fn find(&self, user_id: &str, visitor_id: &str) -> Option<Person> {
         let user = self.users.get(user_id);
         user.or_else(|| self.visitors.get(visitor_id)).copied().map(Person)
+    }
+
+    /// Forgets a person; the number is not given again.
+    pub(super) fn forget(&mut self, who: &Who) -> Option<Person> {
+        let person = match who {
+            Who::User(id) => self.users.remove(id.as_str()),
+            Who::Visitor(id) => self.visitors.remove(id.as_str()),
+        }?;
+        if let Some(lists) = self.lists.get_mut(person as usize) {
+            *lists = Lists::default();
+        }
+        Some(Person(person))
     }
 
     pub(super) fn record(&mut self, person: Person, entry: Entry, options: &BehaviourOptions) {

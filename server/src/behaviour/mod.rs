@@ -33,7 +33,7 @@ pub use history::{Entry, History, People, Person, Session};
 pub use popularity::Popularity;
 pub use weight::Strength;
 
-use crate::Doc;
+use crate::{Doc, log::Who};
 use recent::{Recent, Timed};
 
 /// How much of the past is kept.
@@ -128,6 +128,20 @@ impl Behaviour {
                 self.baskets.add(order, doc, entry.seconds(), &self.options);
             }
             self.popularity.add(doc, entry.seconds(), strength, self.options.popularity_half_life_seconds);
+        }
+    }
+
+    /// Forgets a person: that many events, and the names of these orders. Sums over everybody (popularity, which items were ordered together) stay:
+    /// nothing in them names the person any more.
+    pub fn forget<'a>(&mut self, who: &Who, events: u64, orders: impl IntoIterator<Item = &'a str>) {
+        self.events = self.events.saturating_sub(events);
+        for order in orders {
+            self.baskets.names.remove(order);
+        }
+        if let Some(person) = self.people.forget(who) {
+            for visits in &mut self.visits {
+                visits.retain(|visit| visit.person != person);
+            }
         }
     }
 

@@ -48,6 +48,13 @@ impl<T> Recent<T> {
         &self.entries[self.entries.len().saturating_sub(limit)..]
     }
 
+    /// Removes the entries that `keep` refuses, also from the count of all.
+    pub fn retain(&mut self, keep: impl FnMut(&T) -> bool) {
+        let before = self.entries.len();
+        self.entries.retain(keep);
+        self.total = self.total.saturating_sub((before - self.entries.len()) as u32);
+    }
+
     /// How many entries there were, those no longer kept included.
     pub fn total(&self) -> u32 {
         self.total

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use vitrine::v1::Event;
 
 use super::Catalog;
-use crate::log::{Change, LogError, Records, Seq};
+use crate::log::{Change, LogError, Records, Seq, Who};
 
 /// Records read for one page.
 const PAGE: usize = 2_048;
@@ -14,6 +14,7 @@ const PAGE: usize = 2_048;
 /// The events that were recorded before the export began, in the order of their recording. Each step reads the disk.
 pub struct EventPages {
     catalog: Arc<Catalog>,
+    which: Records,
     /// Of the events' own times, in unix milliseconds.
     times: Range<i64>,
     at: Seq,
@@ -24,8 +25,17 @@ impl Catalog {
     /// Every event whose time is in `times` (unix milliseconds; `i64::MIN..i64::MAX` for all). An event that was sent
     /// without a time has that of its arrival.
     pub fn events(self: &Arc<Self>, times: Range<i64>) -> EventPages {
+        self.pages(Records::Events, times)
+    }
+
+    /// Every event of one person.
+    pub fn events_of(self: &Arc<Self>, who: Who) -> EventPages {
+        self.pages(Records::Of(who), i64::MIN..i64::MAX)
+    }
+
+    fn pages(self: &Arc<Self>, which: Records, times: Range<i64>) -> EventPages {
         let until = *self.state.head.borrow();
-        EventPages { catalog: Arc::clone(self), times, at: Seq::default(), until }
+        EventPages { catalog: Arc::clone(self), which, times, at: Seq::default(), until }
     }
 }
 
@@ -35,7 +45,7 @@ impl Iterator for EventPages {
 
     fn next(&mut self) -> Option<Self::Item> {
         while self.at < self.until {
-            let records = match self.catalog.state.log.read(self.at, PAGE, Records::Events) {
+            let records = match self.catalog.state.log.read(self.at, PAGE, &self.which) {
                 Ok(records) => records,
                 Err(error) => {
                     self.at = self.until;

@@ -26,14 +26,16 @@ pub use id::{CatalogId, CatalogIdError};
 
 use crate::Doc;
 use crate::behaviour::Behaviour;
-use crate::log::{Appended, Change, ImportPosition, Log, LogError, Record, Records, Seq};
+use crate::log::{Appended, Change, ImportPosition, Log, LogError, Record, Records, Seq, Who};
 use checkpoint::Checkpoint;
 use items::{Items, Table};
 use projection::ItemChange;
-use writer::Writer;
+use writer::{Erase, Writer};
 
 /// Events read at once while a catalog is opened.
 const REPLAY_PAGE: usize = 8_192;
+/// More records than a log has.
+const EVERYTHING: usize = i64::MAX as usize;
 
 /// How a catalog is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,6 +126,19 @@ impl Catalog {
         self.writer.append(changes, import).await
     }
 
+    /// Erases a person's events, in the log and in what is made from it; answers how many there were. What many did
+    /// together (popularity, items bought together) keeps its sums, in which nobody can be told apart.
+    ///
+    /// Whoever writes waits only for the last part: most of the log is searched before.
+    pub async fn erase(&self, who: Who) -> Result<u64, LogError> {
+        let until = *self.state.head.borrow();
+        let log = Arc::clone(&self.state.log);
+        let events_of = Records::Of(who.clone());
+        let found = tokio::task::spawn_blocking(move || log.read(Seq(0), EVERYTHING, &events_of)).await;
+        let found = found.map_err(|_| LogError::Closed)??;
+        self.writer.erase(Erase { who, found, until }).await
+    }
+
     /// How far the import of this id has come. 0: it is not known.
     pub fn import_position(&self, import_id: &str) -> Result<u64, LogError> {
         self.state.log.import_position(import_id)
@@ -131,7 +146,7 @@ impl Catalog {
 
     /// The records after `after`, at most `limit`. Reads the disk.
     pub fn read(&self, after: Seq, limit: usize) -> Result<Vec<Record>, LogError> {
-        self.state.log.read(after, limit, Records::All)
+        self.state.log.read(after, limit, &Records::All)
     }
 
     /// The changes of items after `after`, at most `limit`; an item that changed several times comes once, at its last
@@ -185,7 +200,7 @@ fn replay(log: &dyn Log, mut at: Seq, table: &Table, behaviour: &mut Behaviour) 
     let mut replayed = 0;
     let mut docs = Vec::new();
     loop {
-        let page = log.read(at, REPLAY_PAGE, Records::Events)?;
+        let page = log.read(at, REPLAY_PAGE, &Records::Events)?;
         let Some(last) = page.last() else { return Ok(replayed) };
         at = last.seq;
         replayed += page.len() as u64;

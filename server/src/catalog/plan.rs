@@ -10,7 +10,7 @@ use vitrine::v1::{Event, Item};
 
 use super::items::Table;
 use crate::Doc;
-use crate::log::{Appended, Change, Entry, Group, ImportPosition, Seq};
+use crate::log::{Appended, Change, Entry, Group, ImportPosition, Patch, Seq};
 
 /// Changes made ready for the log, beside the answers to them.
 pub(super) struct Plan<'a> {
@@ -42,6 +42,7 @@ impl<'a> Plan<'a> {
     pub fn add(&mut self, change: Change) {
         let answer = match change {
             Change::UpsertItem(item) => self.upsert(item),
+            Change::PatchItem(patch) => self.patch(&patch),
             Change::DeleteItem(id) => self.delete(&id),
             Change::Event(event) => self.event(event),
         };
@@ -74,6 +75,15 @@ impl<'a> Plan<'a> {
             self.group.entries.push(Entry::Upsert(doc, item));
         }
         Answer { recorded, docs: vec![doc], existed, unknown: Vec::new() }
+    }
+
+    fn patch(&mut self, patch: &Patch) -> Answer {
+        let stored = self.doc(&patch.item.id).and_then(|doc| self.item(doc));
+        let Some(mut item) = stored.map(|item| Item::clone(item)) else {
+            return Answer { recorded: false, docs: Vec::new(), existed: false, unknown: Vec::new() };
+        };
+        patch.apply(&mut item);
+        self.upsert(item)
     }
 
     fn delete(&mut self, id: &str) -> Answer {
@@ -148,6 +158,7 @@ mod tests {
     use vitrine::v1::EventItem;
 
     use super::*;
+    use crate::log::Field;
 
     fn item(id: &str, title: &str) -> Change {
         Change::UpsertItem(Item { id: id.into(), title: title.into(), ..Item::default() })
@@ -174,6 +185,20 @@ mod tests {
             answers.iter().map(|a| (a.recorded, a.existed)).collect::<Vec<_>>(),
             [(true, false), (false, true), (true, true)]
         );
+    }
+
+    #[test]
+    fn patches_of_one_item_do_not_undo_each_other() {
+        let patch = |path: &str, item: Item| {
+            let fields = [Field::parse(path).unwrap()];
+            Change::PatchItem(Patch { item: Item { id: "a".into(), ..item }, fields: fields.into() })
+        };
+        let title = || patch("title", Item { title: "B".into(), ..Item::default() });
+        let brand = patch("brand", Item { brand: "Acme".into(), ..Item::default() });
+        let (group, answers) = plan(&Table::default(), [title(), item("a", "A"), title(), brand]);
+        assert_eq!(answers.iter().map(|a| a.existed).collect::<Vec<_>>(), [false, false, true, true]);
+        let Some(Entry::Upsert(_, last)) = group.entries.last() else { panic!("{group:?}") };
+        assert_eq!((group.entries.len(), last.title.as_str(), last.brand.as_str()), (3, "B", "Acme"));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,8 +16,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::checkpoint::Checkpoint;
 use super::plan::{self, Answer, Plan};
-use super::{CatalogId, CatalogOptions, State};
-use crate::log::{Appended, Change, Entry, Group, ImportPosition, LogError, Seq};
+use super::{CatalogId, CatalogOptions, EVERYTHING, State};
+use crate::log::{Appended, Change, Entry, Group, ImportPosition, LogError, Patch, Record, Records, Seq, Who};
 
 /// What a waiting change costs beside its encoded bytes, so that bounded bytes also mean bounded changes.
 const CHANGE_COST: usize = 256;
@@ -25,10 +26,24 @@ const APPLIED_AT_ONCE: usize = 256;
 
 /// The handle of a catalog's writer thread.
 pub(super) struct Writer {
-    requests: Mutex<Option<UnboundedSender<Request>>>,
+    jobs: Mutex<Option<UnboundedSender<Job>>>,
     room: Arc<Semaphore>,
     capacity: usize,
     thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the thread is asked to do.
+enum Job {
+    Record(Request),
+    Erase(Erase, oneshot::Sender<Result<u64, LogError>>),
+}
+
+/// The events of one person, to be erased.
+pub(super) struct Erase {
+    pub who: Who,
+    /// Those up to `until`.
+    pub found: Vec<Record>,
+    pub until: Seq,
 }
 
 /// What one caller wants recorded, all or nothing.
@@ -50,13 +65,13 @@ impl Writer {
         unsaved: u64,
         options: &CatalogOptions,
     ) -> std::io::Result<Self> {
-        let (requests, waiting) = mpsc::unbounded_channel();
+        let (jobs, waiting) = mpsc::unbounded_channel();
         let capacity = options.queue_bytes.clamp(1, u32::MAX as usize).min(Semaphore::MAX_PERMITS);
         let mut thread =
             Thread { state, checkpoint, unsaved, recorded_ms: 0, options: options.clone(), failing: false };
         let thread = thread::Builder::new().name(format!("log-{id}")).spawn(move || thread.run(waiting))?;
         Ok(Self {
-            requests: Mutex::new(Some(requests)),
+            jobs: Mutex::new(Some(jobs)),
             room: Arc::new(Semaphore::new(capacity)),
             capacity,
             thread: Mutex::new(Some(thread)),
@@ -75,16 +90,26 @@ impl Writer {
         let room = Arc::clone(&self.room).acquire_many_owned(permits).await.map_err(|_| LogError::Closed)?;
         let (answer, answered) = oneshot::channel();
         let request = Request { changes, import, cost, answer, _room: room };
-        let sender = self.requests.lock().clone().ok_or(LogError::Closed)?;
-        sender.send(request).map_err(|_| LogError::Closed)?;
-        drop(sender);
+        self.send(Job::Record(request))?;
         answered.await.map_err(|_| LogError::Closed)?
+    }
+
+    /// Erases what was found, and what was recorded since. Answers how many events that were.
+    pub async fn erase(&self, erase: Erase) -> Result<u64, LogError> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Job::Erase(erase, answer))?;
+        answered.await.map_err(|_| LogError::Closed)?
+    }
+
+    fn send(&self, job: Job) -> Result<(), LogError> {
+        let jobs = self.jobs.lock();
+        jobs.as_ref().ok_or(LogError::Closed)?.send(job).map_err(|_| LogError::Closed)
     }
 
     /// Refuses new requests, finishes those that are queued, saves a checkpoint.
     pub fn close(&self) {
         self.room.close();
-        self.requests.lock().take();
+        self.jobs.lock().take();
         if let Some(thread) = self.thread.lock().take()
             && thread.join().is_err()
         {
@@ -95,7 +120,7 @@ impl Writer {
 
 fn encoded_len(change: &Change) -> usize {
     match change {
-        Change::UpsertItem(item) => item.encoded_len(),
+        Change::UpsertItem(item) | Change::PatchItem(Patch { item, .. }) => item.encoded_len(),
         Change::DeleteItem(id) => id.len(),
         Change::Event(event) => event.encoded_len(),
     }
@@ -115,29 +140,64 @@ struct Thread {
 }
 
 impl Thread {
-    fn run(&mut self, mut waiting: UnboundedReceiver<Request>) {
-        while let Some(first) = waiting.blocking_recv() {
-            let requests = self.gather(first, &mut waiting);
-            self.record(requests);
-            self.save_if_due(waiting.is_empty());
+    fn run(&mut self, mut waiting: UnboundedReceiver<Job>) {
+        let mut next = None;
+        while let Some(job) = next.take().or_else(|| waiting.blocking_recv()) {
+            match job {
+                Job::Record(first) => {
+                    let requests;
+                    (requests, next) = self.gather(first, &mut waiting);
+                    self.record(requests);
+                    self.save_if_due(waiting.is_empty());
+                }
+                // The caller may have gone.
+                Job::Erase(erase, answer) => drop(answer.send(self.erase(&erase))),
+            }
         }
         if self.unsaved > 0 {
             self.save();
         }
     }
 
-    /// What waits now, up to a group's size. A request whose caller has gone is left out.
-    fn gather(&self, first: Request, waiting: &mut UnboundedReceiver<Request>) -> Vec<Request> {
+    /// What waits now to be recorded, up to a group's size, and a job of another kind that came up. A request whose
+    /// caller has gone is left out.
+    fn gather(&self, first: Request, waiting: &mut UnboundedReceiver<Job>) -> (Vec<Request>, Option<Job>) {
         let mut cost = first.cost;
         let mut requests = vec![first];
+        let mut other = None;
         while cost < self.options.group_bytes
-            && let Ok(request) = waiting.try_recv()
+            && let Ok(job) = waiting.try_recv()
         {
-            cost += request.cost;
-            requests.push(request);
+            match job {
+                Job::Record(request) => {
+                    cost += request.cost;
+                    requests.push(request);
+                }
+                job @ Job::Erase(..) => {
+                    other = Some(job);
+                    break;
+                }
+            }
         }
         requests.retain(|request| !request.answer.is_closed());
-        requests
+        (requests, other)
+    }
+
+    fn erase(&mut self, erase: &Erase) -> Result<u64, LogError> {
+        let State { log, behaviour, event_count, .. } = &*self.state;
+        let since = log.read(erase.until, EVERYTHING, &Records::Of(erase.who.clone()))?;
+        let up_to = erase.found.iter().take_while(|record| record.seq <= erase.until);
+        let records: Vec<&Record> = up_to.chain(&since).collect();
+        let erased = log.erase_events(&records.iter().map(|record| record.seq).collect::<Vec<_>>())?;
+        let orders = records.iter().filter_map(|record| match &record.change {
+            Change::Event(event) => Some(event.order_id.as_str()),
+            _ => None,
+        });
+        behaviour.write().forget(&erase.who, erased, orders);
+        event_count.fetch_sub(erased, Ordering::Relaxed);
+        // The checkpoint holds what they did.
+        self.save();
+        Ok(erased)
     }
 
     fn record(&mut self, mut requests: Vec<Request>) {
@@ -215,7 +275,7 @@ impl Thread {
             }
         }
         self.unsaved += events;
-        event_count.fetch_add(events, std::sync::atomic::Ordering::Relaxed);
+        event_count.fetch_add(events, Ordering::Relaxed);
         if let Some(last) = seqs.iter().rev().find_map(|seq| *seq) {
             head.send_replace(last);
         }
@@ -224,7 +284,7 @@ impl Thread {
     /// A checkpoint is due when a share of all events is not in it: what all checkpoints cost stays in proportion to
     /// the events, and so does the replay at a start. Better while nobody waits; at double the share even then.
     fn save_if_due(&mut self, idle: bool) {
-        let events = self.state.event_count.load(std::sync::atomic::Ordering::Relaxed);
+        let events = self.state.event_count.load(Ordering::Relaxed);
         let due = (events / 8).max(self.options.checkpoint_events);
         if self.unsaved >= due && (idle || self.unsaved >= 2 * due) {
             self.save();

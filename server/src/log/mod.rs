@@ -5,6 +5,7 @@
 pub mod sqlite;
 
 mod error;
+mod patch;
 mod schema;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use vitrine::v1::{Event, Item};
 use crate::Doc;
 
 pub use error::LogError;
+pub use patch::{Field, Patch};
 
 /// A position in the log, from 1. 0 is before the first record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,6 +26,8 @@ pub struct Seq(pub u64);
 pub enum Change {
     /// An item is added, or replaces the one with its id.
     UpsertItem(Item),
+    /// Some fields of an item that exists are replaced. The log holds the whole item that comes of it.
+    PatchItem(Patch),
     /// The item with this id is removed.
     DeleteItem(String),
     /// A user did something.
@@ -51,7 +55,7 @@ pub enum Appended {
         seq: Seq,
         /// Of an event: its items, in their order. Of an item: itself. Empty for the removal of an id never seen.
         docs: Vec<Doc>,
-        /// Of an item: whether it was there before.
+        /// Of an item: whether it was there before. A patch of one that was not changed nothing.
         existed: bool,
         /// Of an event: ids that the catalog has no item of, each once.
         unknown: Vec<String>,
@@ -109,12 +113,33 @@ pub struct Contents {
 }
 
 /// Which records to read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Records {
     /// All of them.
     All,
     /// Only events.
     Events,
+    /// Only the events of one person.
+    Of(Who),
+}
+
+/// One person. An event that names a user and a visitor is the user's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// The known user of that id.
+    User(String),
+    /// The anonymous visitor of that id.
+    Visitor(String),
+}
+
+impl Who {
+    /// Whether the event is theirs.
+    pub fn did(&self, event: &Event) -> bool {
+        match self {
+            Self::User(id) => event.user_id == *id,
+            Self::Visitor(id) => event.user_id.is_empty() && event.visitor_id == *id,
+        }
+    }
 }
 
 /// An engine that keeps one catalog's log. One thread appends, any number read meanwhile; they never wait for it.
@@ -127,7 +152,11 @@ pub trait Log: Send + Sync {
     fn append(&self, group: &Group) -> Result<Vec<Option<Seq>>, LogError>;
 
     /// The records after `after`, at most `limit`, in their order.
-    fn read(&self, after: Seq, limit: usize, which: Records) -> Result<Vec<Record>, LogError>;
+    fn read(&self, after: Seq, limit: usize, which: &Records) -> Result<Vec<Record>, LogError>;
+
+    /// Removes what these records hold, events all of them, so that the disk no longer has it; their positions stay
+    /// taken. It is durable on return. On an error nothing is removed. Answers how many were not removed before.
+    fn erase_events(&self, seqs: &[Seq]) -> Result<u64, LogError>;
 
     /// Which items changed last after `after` and not after `until`, in the order of those changes, at most `limit`.
     fn read_items(&self, after: Seq, until: Seq, limit: usize) -> Result<Vec<(Seq, Doc)>, LogError>;

@@ -14,6 +14,8 @@ const FORMAT: i64 = 1;
 pub(super) const UPSERT: i64 = 1;
 pub(super) const DELETE: i64 = 2;
 pub(super) const EVENT: i64 = 3;
+/// An event that was erased: `key` is empty and `payload` is null.
+pub(super) const ERASED: i64 = 4;
 
 // `log` is the truth; `docs` and `items` are kept in the same transactions so that a start need not read all of it.
 // `log.key` is the item's or the event's id, `log.payload` the item or event as protocol buffer.
@@ -39,10 +41,11 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, LogError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(sorted)?;
     // 64 MiB of cache: event ids arrive in no order, and their index should stay in memory.
+    // Always `secure_delete`: rows that were moved to another page before they are erased leave no copy behind.
     // A checkpoint of the WAL each 16 MiB: a bulk import then writes each page of that index less often.
     connection
         .execute_batch(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -65536; PRAGMA temp_store = MEMORY;
+            "PRAGMA secure_delete = ON; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -65536; PRAGMA temp_store = MEMORY;
              PRAGMA wal_autocheckpoint = 4096; PRAGMA journal_size_limit = 67108864;",
         )
         .map_err(sorted)?;

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 use prost::Message as _;
-use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params, params_from_iter, types::Value};
 use vitrine::v1::{Event, Item};
 
-use super::schema::{self, DELETE, EVENT, UPSERT};
-use super::{Change, Contents, Entry, Group, Log, LogError, Record, Records, Seq};
+use super::schema::{self, DELETE, ERASED, EVENT, UPSERT};
+use super::{Change, Contents, Entry, Group, Log, LogError, Record, Records, Seq, Who};
 use crate::Doc;
 
 /// Idle read connections that are kept.
@@ -124,20 +124,68 @@ impl Log for SqliteLog {
         Ok(seqs)
     }
 
-    fn read(&self, after: Seq, limit: usize, which: Records) -> Result<Vec<Record>, LogError> {
-        let query = match which {
-            Records::All => "SELECT seq, recorded_ms, kind, key, payload FROM log WHERE seq > ?1 ORDER BY seq LIMIT ?2",
-            Records::Events => {
-                "SELECT seq, recorded_ms, kind, key, payload FROM log WHERE seq > ?1 AND kind = 3 ORDER BY seq LIMIT ?2"
-            }
+    fn read(&self, after: Seq, limit: usize, which: &Records) -> Result<Vec<Record>, LogError> {
+        let wanted = match which {
+            Records::All => "kind != 4",
+            Records::Events => "kind = 3",
+            Records::Of(_) => "kind = 3 AND instr(payload, ?3) > 0",
         };
-        let rows = self.reading(|connection| {
-            connection
-                .prepare_cached(query)?
-                .query_map([after.0 as i64, limit as i64], RawRecord::read)?
-                .collect::<rusqlite::Result<Vec<_>>>()
-        })?;
-        rows.into_iter().map(|row| self.record(row)).collect()
+        let query = format!(
+            "SELECT seq, recorded_ms, kind, key, payload FROM log WHERE seq > ?1 AND {wanted} ORDER BY seq LIMIT ?2"
+        );
+        let named = if let Records::Of(who) = which { Some(encoded(who)) } else { None };
+        let mut after = after;
+        let mut records = Vec::new();
+        loop {
+            let wanted = limit - records.len();
+            let values = [after.0 as i64, wanted as i64].map(Value::Integer);
+            let values = values.into_iter().chain(named.clone().map(Value::Blob));
+            let rows = self.reading(|connection| {
+                connection
+                    .prepare_cached(&query)?
+                    .query_map(params_from_iter(values), RawRecord::read)?
+                    .collect::<rusqlite::Result<Vec<_>>>()
+            })?;
+            let read = rows.len();
+            for row in rows {
+                let record = self.record(row)?;
+                after = record.seq;
+                match (which, &record.change) {
+                    // The bytes that name a person may stand for something else.
+                    (Records::Of(who), Change::Event(event)) if !who.did(event) => {}
+                    _ => records.push(record),
+                }
+            }
+            if read < wanted || records.len() == limit {
+                return Ok(records);
+            }
+        }
+    }
+
+    fn erase_events(&self, seqs: &[Seq]) -> Result<u64, LogError> {
+        let mut writer = self.writer.lock();
+        let connection = &mut writer.connection;
+        // What is removed is overwritten (`secure_delete`), and does not stay behind in the WAL.
+        let erase = |connection: &mut Connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let mut erased = 0;
+            {
+                let mut erase = transaction
+                    .prepare("UPDATE log SET kind = ?1, key = '', payload = NULL WHERE seq = ?2 AND kind = ?3")?;
+                for seq in seqs {
+                    erased += erase.execute(params![ERASED, seq.0 as i64, EVENT])?;
+                }
+                transaction.execute("UPDATE meta SET value = value - ?1 WHERE key = 'event_count'", [erased as i64])?;
+            }
+            transaction.commit()?;
+            let busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))?;
+            Ok((erased as u64, busy != 0))
+        };
+        let (erased, busy) = erase(connection).map_err(|error| self.sorted(error))?;
+        if busy {
+            tracing::warn!("a reader keeps erased events in the log's WAL until its next checkpoint");
+        }
+        Ok(erased)
     }
 
     fn read_items(&self, after: Seq, until: Seq, limit: usize) -> Result<Vec<(Seq, Doc)>, LogError> {
@@ -160,6 +208,15 @@ impl Log for SqliteLog {
         })?;
         Ok(position.unwrap_or(0) as u64)
     }
+}
+
+/// How an event names a person, as a part of its encoding.
+fn encoded(who: &Who) -> Vec<u8> {
+    let named = match who {
+        Who::User(id) => Event { user_id: id.clone(), ..Event::default() },
+        Who::Visitor(id) => Event { visitor_id: id.clone(), ..Event::default() },
+    };
+    named.encode_to_vec()
 }
 
 /// One transaction. Answers the new head and the entries' positions.

@@ -2,6 +2,7 @@
 
 use std::{pin::Pin, sync::Arc};
 
+use prost_types::FieldMask;
 use tokio::{sync::mpsc, task};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
@@ -12,11 +13,11 @@ use vitrine::v1::{
     catalog_service_server::CatalogService,
 };
 
-use super::{App, check, import, log_status, mask, now_ms, search::parse_filter, timestamp};
+use super::{App, check, import, log_status, now_ms, search::parse_filter, timestamp};
 use crate::{
-    catalog::catalogs::CatalogsError,
+    catalog::{catalogs::CatalogsError, export::EventPages, items::Table},
     error::{Violations, internal, invalid, not_found, status},
-    log::{Appended, Change},
+    log::{Appended, Change, Field, Patch},
     serving::{ServingError, Shop},
     token::{Page, stable_hash},
 };
@@ -25,7 +26,7 @@ const DEFAULT_PAGE: usize = 50;
 const MAX_PAGE: usize = 1_000;
 const EXPORT_CHUNK: usize = 1_000;
 
-type Sent<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub(super) type Sent<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl CatalogService for App {
@@ -98,7 +99,7 @@ impl CatalogService for App {
         &self,
         request: Request<UpsertItemsRequest>,
     ) -> Result<Response<UpsertItemsResponse>, Status> {
-        let mut request = request.into_inner();
+        let request = request.into_inner();
         let shop = self.shop("parent", &request.parent)?;
         let (count, limit) = (request.items.len(), self.config.limits.max_items_per_call);
         if count == 0 {
@@ -107,19 +108,21 @@ impl CatalogService for App {
         if count > limit {
             return Err(invalid("items", format!("has {count} entries; at most {limit} are allowed in one call")));
         }
-        if let Some(mask) = &request.update_mask {
-            mask::apply(mask, &mut request.items, &shop.catalog().items.read())?;
-        }
-        let mut violations = Violations::default();
-        let now = now_ms();
-        for (index, item) in request.items.iter().enumerate() {
-            check::item(&mut violations, &format!("items[{index}]"), item, now);
-        }
-        violations.into_result()?;
-        let changes = request.items.into_iter().map(Change::UpsertItem).collect();
+        let changes = match request.update_mask {
+            None => whole(request.items)?,
+            Some(mask) => partial(request.items, &mask, &shop.catalog().items.read())?,
+        };
+        let patched: Vec<String> = changes
+            .iter()
+            .filter_map(|change| if let Change::PatchItem(patch) = change { Some(patch.item.id.clone()) } else { None })
+            .collect();
         let appended = shop.catalog().append(changes).await.map_err(log_status)?;
-        let replaced =
-            appended.iter().filter(|result| matches!(result, Appended::Accepted { existed: true, .. })).count();
+        let existed = |result: &Appended| matches!(result, Appended::Accepted { existed: true, .. });
+        // Removed by somebody else while the call came here.
+        if let Some((id, _)) = patched.iter().zip(&appended).find(|(_, result)| !existed(result)) {
+            return Err(no_item(id));
+        }
+        let replaced = appended.iter().filter(|result| existed(result)).count();
         Ok(Response::new(UpsertItemsResponse {
             created_count: (appended.len() - replaced) as i64,
             replaced_count: replaced as i64,
@@ -155,20 +158,7 @@ impl CatalogService for App {
             |time: &prost_types::Timestamp| time.seconds.saturating_mul(1_000) + i64::from(time.nanos) / 1_000_000;
         let start = request.start_time.as_ref().map_or(i64::MIN, millis);
         let end = request.end_time.as_ref().map_or(i64::MAX, millis);
-        let (sender, receiver) = mpsc::channel(EXPORT_CHUNK);
-        task::spawn_blocking(move || {
-            for page in shop.catalog().events(start..end) {
-                let answers = match page {
-                    Ok(events) => events.into_iter().map(Ok).collect(),
-                    Err(error) => vec![Err(log_status(error))],
-                };
-                // Refused, the client is gone.
-                if !answers.into_iter().all(|answer| sender.blocking_send(answer).is_ok()) {
-                    return;
-                }
-            }
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        Ok(Response::new(export(shop.catalog().events(start..end))))
     }
 }
 
@@ -188,6 +178,69 @@ impl App {
     pub(super) fn list_token(&self, hash: u64, last: Option<String>) -> String {
         last.map_or_else(String::new, |after| self.tokens.page(&Page { request: hash, after, ..Page::default() }))
     }
+}
+
+/// Sends pages of events as the client takes them.
+pub(super) fn export(pages: EventPages) -> Sent<Event> {
+    let (sender, receiver) = mpsc::channel(EXPORT_CHUNK);
+    task::spawn_blocking(move || {
+        for page in pages {
+            let answers = match page {
+                Ok(events) => events.into_iter().map(Ok).collect(),
+                Err(error) => vec![Err(log_status(error))],
+            };
+            // Refused, the client is gone.
+            if !answers.into_iter().all(|answer| sender.blocking_send(answer).is_ok()) {
+                return;
+            }
+        }
+    });
+    Box::pin(ReceiverStream::new(receiver))
+}
+
+/// Items that are recorded as they are.
+fn whole(items: Vec<Item>) -> Result<Vec<Change>, Status> {
+    check_items(&items)?;
+    Ok(items.into_iter().map(Change::UpsertItem).collect())
+}
+
+/// Items of which only the fields of the mask are recorded. Checked is what comes of them as things stand.
+fn partial(items: Vec<Item>, mask: &FieldMask, table: &Table) -> Result<Vec<Change>, Status> {
+    let mut violations = Violations::default();
+    if mask.paths.is_empty() {
+        violations
+            .add("update_mask.paths", "is required: at least one field; leave the mask out to replace whole items");
+    }
+    let mut fields = Vec::with_capacity(mask.paths.len());
+    for (index, path) in mask.paths.iter().enumerate() {
+        match Field::parse(path) {
+            Some(field) => fields.push(field),
+            None => violations.add(
+                format!("update_mask.paths[{index}]"),
+                format!("names no field of an item that can be replaced: `{path}`"),
+            ),
+        }
+    }
+    violations.into_result()?;
+    let fields: Arc<[Field]> = fields.into();
+    let patches: Vec<Patch> = items.into_iter().map(|item| Patch { item, fields: Arc::clone(&fields) }).collect();
+    let merged = patches.iter().map(|patch| {
+        let stored = table.doc(&patch.item.id).and_then(|doc| table.item(doc));
+        let mut item = Item::clone(stored.ok_or_else(|| no_item(&patch.item.id))?);
+        patch.apply(&mut item);
+        Ok(item)
+    });
+    check_items(&merged.collect::<Result<Vec<_>, Status>>()?)?;
+    Ok(patches.into_iter().map(Change::PatchItem).collect())
+}
+
+fn check_items(items: &[Item]) -> Result<(), Status> {
+    let mut violations = Violations::default();
+    let now = now_ms();
+    for (index, item) in items.iter().enumerate() {
+        check::item(&mut violations, &format!("items[{index}]"), item, now);
+    }
+    violations.into_result()
 }
 
 fn describe(shop: &Shop) -> Catalog {

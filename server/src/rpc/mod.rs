@@ -38,10 +38,10 @@ mod feedback;
 mod generate;
 mod import;
 mod inference;
-mod mask;
 mod measure;
 mod model;
 mod picture;
+mod privacy;
 mod recommend;
 mod search;
 

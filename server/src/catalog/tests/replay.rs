@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::log::{Field, Patch};
 
 /// One call: its changes, and whether the catalog is opened again after it.
 fn calls() -> impl Strategy<Value = Vec<(Vec<Change>, bool)>> {
@@ -12,6 +13,10 @@ fn calls() -> impl Strategy<Value = Vec<(Vec<Change>, bool)>> {
         4 => (0..8_u8, 0..3_u8).prop_map(|(id, title)| item(&format!("i{id}"), &format!("T{title}"))),
         1 => (0..8_u8).prop_map(|id| match item(&format!("i{id}"), "sold out") {
             Change::UpsertItem(sold_out) => Change::UpsertItem(Item { available: Some(false), ..sold_out }),
+            other => other,
+        }),
+        2 => (0..9_u8, 0..3_u8).prop_map(|(id, title)| match item(&format!("i{id}"), &format!("T{title}")) {
+            Change::UpsertItem(item) => Change::PatchItem(Patch { item, fields: [Field::Title].into() }),
             other => other,
         }),
         2 => (0..9_u8).prop_map(|id| Change::DeleteItem(format!("i{id}"))),
@@ -61,6 +66,9 @@ proptest! {
             for change in &changes {
                 match change {
                     Change::UpsertItem(item) => drop(items.insert(item.id.clone(), (item.title.clone(), item.available))),
+                    Change::PatchItem(Patch { item, .. }) => {
+                        items.entry(item.id.clone()).and_modify(|(title, _)| title.clone_from(&item.title));
+                    }
                     Change::DeleteItem(id) => drop(items.remove(id)),
                     Change::Event(event) => drop(events.insert(event.event_id.clone())),
                 }
@@ -87,6 +95,7 @@ proptest! {
             prop_assert_eq!(record.seq, Seq(n as u64 + 1));
             match record.change {
                 Change::UpsertItem(item) => drop(replayed.insert(item.id, (item.title, item.available))),
+                Change::PatchItem(patch) => panic!("the log holds whole items: {patch:?}"),
                 Change::DeleteItem(id) => drop(replayed.remove(&id)),
                 Change::Event(event) => seen.push(event.event_id),
             }
