@@ -238,8 +238,8 @@ impl LexicalIndex {
     pub fn search(&self, query: &LexicalQuery<'_>) -> Result<LexicalHits, LexicalError> {
         let searcher = self.searcher();
         let understood = Understood::new(&searcher, &self.fields, &self.ranking, query.text, query.spelling)?;
-        let (hits, matched) = rank::search(&searcher, &self.fields, &self.ranking, &understood, query)?;
-        Ok(LexicalHits { hits, matched, corrected: understood.corrected })
+        let found = rank::search(&searcher, &self.fields, &self.ranking, &understood, query)?;
+        Ok(LexicalHits { corrected: understood.corrected, ..found })
     }
 
     /// What marks the words of a query in the items found with it.

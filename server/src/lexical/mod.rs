@@ -50,6 +50,8 @@ pub struct LexicalQuery<'a> {
 pub struct LexicalHits {
     /// The best, best first; equal scores by `Doc`.
     pub hits: Vec<(Doc, f32)>,
+    /// What an item scores whose title is the query and that has its words nowhere else.
+    pub title_match: f32,
     /// Every matching item that is allowed.
     pub matched: RoaringBitmap,
     /// The query as it was understood, when words of it were corrected.

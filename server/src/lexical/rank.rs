@@ -16,7 +16,7 @@ use tantivy::{DocId, DocSet as _, Searcher, SegmentReader, TERMINATED, Term};
 
 use super::index::{DOC, Fields, TITLE_WORDS};
 use super::query::{QueryWord, Understood};
-use super::{LexicalError, LexicalQuery};
+use super::{LexicalError, LexicalHits, LexicalQuery};
 use crate::Doc;
 
 /// What counts how much. The defaults were chosen on judged queries and work without any configuration.
@@ -87,6 +87,11 @@ impl Default for Ranking {
 }
 
 impl Ranking {
+    /// What a word counts that occurs so often.
+    fn saturated(&self, frequency: f32) -> f32 {
+        frequency * (self.saturation + 1.0) / (frequency + self.saturation)
+    }
+
     fn fields(&self, fields: &Fields) -> [(Field, FieldWeight); 6] {
         [
             (fields.title, self.title),
@@ -136,14 +141,14 @@ struct Sum {
     title_words: f32,
 }
 
-/// The best items and all that match.
+/// The best items, all that match, and what one scores whose title is the query.
 pub(super) fn search(
     searcher: &Searcher,
     fields: &Fields,
     ranking: &Ranking,
     understood: &Understood,
     query: &LexicalQuery<'_>,
-) -> Result<(Vec<(Doc, f32)>, RoaringBitmap), LexicalError> {
+) -> Result<LexicalHits, LexicalError> {
     let segments = searcher.segment_readers();
     let lengths = LengthNorms::new(searcher, fields, ranking)?;
     let mut hits: Vec<Vec<Vec<Hit>>> = Vec::with_capacity(understood.words.len());
@@ -164,7 +169,7 @@ pub(super) fn search(
         for (of_word, rarity) in hits.iter().zip(&rarity) {
             for hit in &of_word[ordinal] {
                 let sum = &mut sums[hit.doc as usize];
-                sum.score += rarity * hit.frequency * (ranking.saturation + 1.0) / (hit.frequency + ranking.saturation);
+                sum.score += rarity * ranking.saturated(hit.frequency);
                 sum.coverage += rarity;
                 sum.title_words += if hit.in_title { 1.0 } else { 0.0 };
             }
@@ -197,7 +202,11 @@ pub(super) fn search(
             candidates.push((score, share, id));
         }
     }
-    Ok(best(&candidates, ranking.least_coverage, query.limit))
+    let (hits, matched) = best(&candidates, ranking.least_coverage, query.limit);
+    let together: f32 = understood.neighbours.iter().map(|&(first, second)| rarity[first].min(rarity[second])).sum();
+    let in_title = ranking.saturated(lengths.title(understood.words.len()));
+    let title_match = (whole * in_title + together * ranking.title_phrase) * (1.0 + ranking.title_coverage);
+    Ok(LexicalHits { hits, title_match, matched, corrected: None })
 }
 
 /// The best of those that cover enough of the query, and all of those.
@@ -246,6 +255,12 @@ impl LengthNorms {
             norms.push((field, std::array::from_fn(norm)));
         }
         Ok(Self { fields: norms })
+    }
+
+    /// What an occurrence counts in a title of so many words.
+    fn title(&self, words: usize) -> f32 {
+        let [(_, norms), ..] = self.fields.as_slice() else { return 0.0 };
+        norms[usize::from(FieldNormReader::fieldnorm_to_id(words as u32))]
     }
 }
 

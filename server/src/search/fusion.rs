@@ -15,8 +15,31 @@ pub struct RankedList<'a> {
     pub name: &'a str,
     /// How much the list counts: finite and not negative. 0 keeps its candidates without counting their scores.
     pub weight: f64,
+    /// What its scores mean.
+    pub scale: Scale,
     /// Documents with that retriever's own scores, best first. Of a document named twice the first place counts.
     pub hits: &'a [(Doc, f32)],
+}
+
+/// What a retriever's scores mean, whatever else is in the list.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Scale {
+    /// The score of a match as good as one can wish for counts 1, others in proportion.
+    Share(f32),
+    /// A cosine counts its square: the share of the one vector that lies along the other.
+    Cosine,
+}
+
+impl Scale {
+    /// The score as a number from about 0 to 1.
+    fn strength(self, score: f32) -> f64 {
+        let score = f64::from(score).max(0.0);
+        let strength = match self {
+            Self::Share(whole) => score / f64::from(whole),
+            Self::Cosine => score * score,
+        };
+        if strength.is_finite() { strength } else { 0.0 }
+    }
 }
 
 /// How the rankings of the retrievers become one.
@@ -30,11 +53,13 @@ pub enum Method {
         /// Larger: the first ranks matter less. 60 in the paper.
         k: f64,
     },
-    /// Σ weight · (score − min) / (max − min), minimum and maximum taken over the list. A list that lacks a document
-    /// counts it like its worst candidate, 0: all that is known of it is that it is no better. In a list whose scores
-    /// are all equal every candidate counts 1.
+    /// Σ weight · score, each on its [`Scale`]; a list that lacks a document, or whose score is negative, adds nothing
+    /// for it.
     ///
-    /// Bruch, Gai, Ingber: *An analysis of fusion functions for hybrid retrieval*, ACM TOIS 2023, section 3.
+    /// The scale is the retriever's own and not the list's: when a query has poor matches only, the best of them counts
+    /// as little as it is worth. Scaled from its minimum to its maximum (Bruch, Gai, Ingber: *An analysis of fusion
+    /// functions for hybrid retrieval*, ACM TOIS 2023) "whole chicken" would be the perfect match for "whole milk" in a
+    /// shop whose milk is called "white".
     Linear,
     /// Σ weight · (score − (μ − 3σ)) / 6σ, mean and (population) standard deviation taken over the list: a single far
     /// score moves the others less than it does with [`Method::Linear`]. Scores beyond three deviations go beyond
@@ -60,10 +85,10 @@ pub struct Fused {
 /// weight that is not finite or is negative counts as 0.
 ///
 /// ```
-/// use vitrine_server::search::fusion::{Method, RankedList, fuse};
+/// use vitrine_server::search::fusion::{Method, RankedList, Scale, fuse};
 ///
-/// let words = RankedList { name: "lexical", weight: 1.0, hits: &[(7, 12.5), (3, 11.0)] };
-/// let meaning = RankedList { name: "semantic", weight: 1.0, hits: &[(3, 0.81), (9, 0.44)] };
+/// let words = RankedList { name: "lexical", weight: 1.0, scale: Scale::Share(20.0), hits: &[(7, 12.5), (3, 11.0)] };
+/// let meaning = RankedList { name: "semantic", weight: 1.0, scale: Scale::Cosine, hits: &[(3, 0.81), (9, 0.44)] };
 /// let fused = fuse(&[words, meaning], Method::ReciprocalRank { k: 60.0 });
 /// assert_eq!(fused.iter().map(|hit| hit.doc).collect::<Vec<_>>(), [3, 7, 9]);
 /// ```
@@ -74,18 +99,19 @@ pub fn fuse(lists: &[RankedList<'_>], method: Method) -> Vec<Fused> {
     let mut ground = 0.0;
     for list in lists {
         let weight = if list.weight.is_finite() { list.weight.max(0.0) } else { 0.0 };
-        let scale = Scale::of(list.hits, method);
-        ground += weight * scale.absent();
+        let spread = Spread::of(list, method);
+        ground += weight * spread.absent();
         let mut seen = FxHashSet::default();
         for (place, &(doc, score)) in list.hits.iter().enumerate() {
             if seen.insert(doc) {
-                *sums.entry(doc).or_default() += weight * scale.above_absent(place, score);
+                *sums.entry(doc).or_default() += weight * spread.above_absent(place, score);
             }
         }
     }
     let mut ranking: Vec<(Doc, f64)> = sums.into_iter().collect();
     ranking.sort_unstable_by(best_first);
-    ranking.into_iter().map(|(doc, sum)| Fused { doc, score: (sum + ground) as f32 }).collect()
+    let score = |sum: f64| (sum + ground).min(f64::from(f32::MAX)) as f32;
+    ranking.into_iter().map(|(doc, sum)| Fused { doc, score: score(sum) }).collect()
 }
 
 fn best_first(a: &(Doc, f64), b: &(Doc, f64)) -> Ordering {
@@ -93,52 +119,48 @@ fn best_first(a: &(Doc, f64), b: &(Doc, f64)) -> Ordering {
 }
 
 /// How the scores of one list are put on the common scale.
-enum Scale {
+enum Spread {
     Rank {
         k: f64,
     },
+    /// By what they mean.
+    Own(Scale),
     /// `(score - origin) / width`; what the list lacks is scaled to `absent`.
     Affine {
         origin: f64,
         width: f64,
         absent: f64,
     },
-    /// All scores are equal.
-    Flat {
-        present: f64,
-    },
+    /// All scores are equal: each counts ½, and what the list lacks 0.
+    Flat,
 }
 
-impl Scale {
-    fn of(hits: &[(Doc, f32)], method: Method) -> Self {
-        if let Method::ReciprocalRank { k } = method {
-            return Self::Rank { k: if k.is_finite() { k.max(0.0) } else { 60.0 } };
+impl Spread {
+    fn of(list: &RankedList<'_>, method: Method) -> Self {
+        match method {
+            Method::ReciprocalRank { k } => return Self::Rank { k: if k.is_finite() { k.max(0.0) } else { 60.0 } },
+            Method::Linear => return Self::Own(list.scale),
+            Method::DistributionBased => {}
         }
-        let scores = || hits.iter().map(|&(_, score)| f64::from(score)).filter(|score| score.is_finite());
+        let scores = || list.hits.iter().map(|&(_, score)| f64::from(score)).filter(|score| score.is_finite());
         let (least, most) =
             scores().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), score| (low.min(score), high.max(score)));
-        let equal = least >= most; // also when there are none
-        match method {
-            Method::Linear if equal => Self::Flat { present: 1.0 },
-            Method::Linear => Self::Affine { origin: least, width: most - least, absent: 0.0 },
-            _ => {
-                let count = scores().count() as f64;
-                let mean = scores().sum::<f64>() / count;
-                let deviation = (scores().map(|score| (score - mean).powi(2)).sum::<f64>() / count).sqrt();
-                if equal || deviation <= 0.0 || !deviation.is_finite() {
-                    return Self::Flat { present: 0.5 };
-                }
-                let (origin, width) = (mean - 3.0 * deviation, 6.0 * deviation);
-                Self::Affine { origin, width, absent: (least - origin) / width }
-            }
+        let count = scores().count() as f64;
+        let mean = scores().sum::<f64>() / count;
+        let deviation = (scores().map(|score| (score - mean).powi(2)).sum::<f64>() / count).sqrt();
+        // All scores are equal, or there are none.
+        if least >= most || deviation <= 0.0 || !deviation.is_finite() {
+            return Self::Flat;
         }
+        let (origin, width) = (mean - 3.0 * deviation, 6.0 * deviation);
+        Self::Affine { origin, width, absent: (least - origin) / width }
     }
 
     /// The scaled score of a document the list lacks.
     fn absent(&self) -> f64 {
         match self {
             Self::Affine { absent, .. } => *absent,
-            Self::Rank { .. } | Self::Flat { .. } => 0.0,
+            Self::Rank { .. } | Self::Own(_) | Self::Flat => 0.0,
         }
     }
 
@@ -147,8 +169,9 @@ impl Scale {
         match self {
             Self::Rank { k } => 1.0 / (k + place as f64 + 1.0),
             _ if !score.is_finite() => 0.0,
+            Self::Own(scale) => scale.strength(score),
             Self::Affine { origin, width, absent } => ((f64::from(score) - origin) / width - absent).max(0.0),
-            Self::Flat { present } => *present,
+            Self::Flat => 0.5,
         }
     }
 }
@@ -161,7 +184,7 @@ mod tests {
     const METHODS: [Method; 3] = [Method::ReciprocalRank { k: 60.0 }, Method::Linear, Method::DistributionBased];
 
     fn list(weight: f64, hits: &[(Doc, f32)]) -> RankedList<'_> {
-        RankedList { name: "any", weight, hits }
+        RankedList { name: "any", weight, scale: Scale::Share(10.0), hits }
     }
 
     fn docs(fused: &[Fused]) -> Vec<Doc> {
@@ -185,16 +208,21 @@ mod tests {
     }
 
     #[test]
-    fn linear_scales_each_list_from_its_minimum_to_its_maximum() {
-        let fused = fuse(
-            &[list(0.5, &[(1, 10.0), (2, 4.0), (3, 0.0)]), list(0.5, &[(3, 0.9), (1, 0.6), (4, 0.5)])],
-            Method::Linear,
-        );
+    fn linear_adds_the_scores_on_their_scales() {
+        let words = list(0.5, &[(1, 10.0), (2, 4.0), (3, 1.0)]);
+        let meaning = RankedList { scale: Scale::Cosine, ..list(0.5, &[(3, 0.9), (1, 0.6), (4, -0.5)]) };
+        let fused = fuse(&[words, meaning], Method::Linear);
         assert_eq!(docs(&fused), [1, 3, 2, 4]);
-        assert_near(fused[0].score, 0.5 + 0.5 * 0.25);
-        assert_near(fused[1].score, 0.5);
-        assert_near(fused[2].score, 0.2);
-        assert_near(fused[3].score, 0.0);
+        for (hit, expected) in fused.iter().zip([0.5 + 0.18, 0.05 + 0.405, 0.2, 0.0]) {
+            assert_near(hit.score, expected);
+        }
+    }
+
+    #[test]
+    fn the_best_of_poor_matches_is_a_poor_match() {
+        let words = list(0.5, &[(1, 4.2), (2, 2.4)]);
+        let meaning = RankedList { scale: Scale::Cosine, ..list(0.5, &[(2, 0.65), (1, 0.4)]) };
+        assert_eq!(docs(&fuse(&[words, meaning], Method::Linear)), [2, 1]);
     }
 
     #[test]
@@ -208,20 +236,18 @@ mod tests {
     }
 
     #[test]
-    fn a_document_that_a_list_lacks_counts_like_its_worst_candidate() {
+    fn scaled_by_its_spread_a_list_counts_what_it_lacks_like_its_worst_candidate() {
         let words = list(1.0, &[(1, 3.0), (2, 2.0), (3, 1.0)]);
-        for method in [Method::Linear, Method::DistributionBased] {
-            let fused = fuse(&[words, list(0.0, &[(9, 1.0)])], method);
-            let score = |doc| fused.iter().find(|hit| hit.doc == doc).unwrap().score;
-            assert_near(score(9), f64::from(score(3)));
-        }
+        let fused = fuse(&[words, list(0.0, &[(9, 1.0)])], Method::DistributionBased);
+        let score = |doc| fused.iter().find(|hit| hit.doc == doc).unwrap().score;
+        assert_near(score(9), f64::from(score(3)));
     }
 
     #[test]
-    fn a_single_candidate_scores_its_methods_flat_value() {
+    fn a_single_candidate_has_a_score_too() {
         let hits = [(5, 0.3)];
         assert_near(fuse(&[list(1.0, &hits)], Method::ReciprocalRank { k: 60.0 })[0].score, 1.0 / 61.0);
-        assert_near(fuse(&[list(1.0, &hits)], Method::Linear)[0].score, 1.0);
+        assert_near(fuse(&[list(1.0, &hits)], Method::Linear)[0].score, 0.03);
         assert_near(fuse(&[list(1.0, &hits)], Method::DistributionBased)[0].score, 0.5);
     }
 
@@ -269,7 +295,7 @@ mod tests {
 
     /// A list as a retriever gives it: distinct documents, best first.
     fn any_hits() -> impl Strategy<Value = Vec<(Doc, f32)>> {
-        proptest::collection::btree_map(0..40_u32, -50.0..50.0_f32, 0..20).prop_map(|scores| {
+        proptest::collection::btree_map(0..40_u32, 0.0..50.0_f32, 0..20).prop_map(|scores| {
             let mut hits: Vec<(Doc, f32)> = scores.into_iter().collect();
             hits.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
             hits

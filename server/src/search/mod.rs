@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Instant};
 
 use roaring::RoaringBitmap;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::task;
 use vitrine::v1::{Degraded, DegradedReason, SearchMode, ServedBy, StageScore};
 
@@ -21,7 +21,7 @@ use crate::{
 pub mod fusion;
 pub mod mmr;
 
-use fusion::{Method, RankedList, fuse};
+use fusion::{Method, RankedList, Scale, fuse};
 
 /// What is looked for.
 #[derive(Debug, Clone)]
@@ -184,6 +184,17 @@ impl Meaning {
         near.retain(|&(_, similarity)| similarity >= plan.min_similarity);
         Ok(near)
     }
+
+    /// The nearest items, and how similar the matches by words are that are not among them; best first.
+    fn similar(&self, near: &[(Doc, f32)], words: &[(Doc, f32)]) -> Vec<(Doc, f32)> {
+        let known: FxHashSet<Doc> = near.iter().map(|&(doc, _)| doc).collect();
+        let others = words.iter().map(|&(doc, _)| doc).filter(|doc| !known.contains(doc));
+        // The vector has been searched with: it is of the right width.
+        let mut similar = self.generation.index().similarities(&self.vector, others).unwrap_or_default();
+        similar.extend_from_slice(near);
+        similar.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        similar
+    }
 }
 
 fn lexical(shop: &Shop, plan: &Plan) -> Result<LexicalHits, SearchError> {
@@ -221,9 +232,15 @@ fn degraded_by(error: &EncoderError) -> Degraded {
 /// Fuses, then diversifies or orders.
 fn rank(shop: &Shop, plan: &Plan, words: Option<LexicalHits>, near: &[(Doc, f32)], mut ranking: Ranking) -> Ranking {
     let words = words.unwrap_or_default();
+    let similar = ranking.meaning.as_ref().map(|meaning| meaning.similar(near, &words.hits)).unwrap_or_default();
     let lists = [
-        RankedList { name: "lexical", weight: plan.lexical_weight, hits: &words.hits },
-        RankedList { name: "semantic", weight: plan.semantic_weight, hits: near },
+        RankedList {
+            name: "lexical",
+            weight: plan.lexical_weight,
+            scale: Scale::Share(words.title_match),
+            hits: &words.hits,
+        },
+        RankedList { name: "semantic", weight: plan.semantic_weight, scale: Scale::Cosine, hits: &similar },
     ];
     let present: Vec<RankedList<'_>> = lists.into_iter().filter(|list| !list.hits.is_empty()).collect();
     let stages = stage_scores(&present);

@@ -175,6 +175,18 @@ impl VectorIndex {
         if state.after_graph() <= state.graph().len() && state.graph().len() > 0 { "hnsw" } else { "exact" }
     }
 
+    /// The cosines of a vector with those of `docs`, in their order; a document without a vector is left out.
+    pub fn similarities(
+        &self,
+        vector: &[f32],
+        docs: impl IntoIterator<Item = Doc>,
+    ) -> Result<Vec<(Doc, f32)>, VectorError> {
+        let probe = Probe::new(&normalised(vector, self.options.dimensions)?);
+        let state = self.state.read();
+        let similarity = |doc| state.get(doc).map(|(_, row)| (doc, probe.dot(row).clamp(-1.0, 1.0)));
+        Ok(docs.into_iter().filter_map(similarity).collect())
+    }
+
     /// Does up to `rows` rows' worth of what makes later searches quicker: puts vectors into the graph, drops obsolete
     /// ones, saves the graph. Says whether more is to be done. Searches go on meanwhile; takes about a millisecond a row.
     pub fn tend(&self, rows: usize) -> Result<bool, VectorError> {
