@@ -143,3 +143,28 @@ fn a_file_that_cannot_be_read_is_named() {
     }
     assert_exit(&server.cli(&["items", "import", &path]), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_go_out_as_parquet_and_come_back() {
+    let lines: String = (1..=1_000).map(event_line).collect();
+    let (server, path) = server_and_file(&lines);
+    assert_exit(&server.cli(&["events", "import", "--create", &path]), 0);
+    let table = path.replace("lines.jsonl", "events.parquet");
+    assert_exit(&server.cli(&["events", "export", "--out", &table]), 0);
+
+    let again = server.cli(&["events", "import", "--json", &table]);
+    assert_exit(&again, 0);
+    assert_eq!(summary(&again)["duplicates"], 1_000);
+    assert_exit(&server.cli(&["-c", "copy", "events", "import", "--create", &table]), 0);
+    let exported = |catalog| server.cli(&["-c", catalog, "events", "export"]).stdout;
+    assert_eq!(exported("copy"), exported("shop"));
+
+    // A file that is none, and one that is cut off.
+    write(path.replace("lines.jsonl", "none.parquet").as_ref(), "PAR1 is how it would begin");
+    let whole = fs::read(&table).unwrap();
+    fs::write(path.replace("lines.jsonl", "cut.parquet"), &whole[..whole.len() / 2]).unwrap();
+    for name in ["none.parquet", "cut.parquet"] {
+        let refused = server.cli(&["events", "import", &path.replace("lines.jsonl", name)]);
+        assert!(!refused.status.success() && said(&refused).contains(name), "{}", said(&refused));
+    }
+}

@@ -5,12 +5,15 @@
 
 mod harness;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use harness::{CATALOG, Start, TestServer, context, eventually, item, price, recommend, refused, stock, text_search};
+use harness::{
+    CATALOG, Start, TestServer, context, eventually, item, price, purchase, recommend, refused, stock, text_search,
+};
 use vitrine::v1::{
-    DeleteItemRequest, Diversity, FacetRequest, GetCatalogRequest, Item, ItemList, Popular, SearchMode, SearchRequest,
-    SearchResponse, VectorQuery, recommend_request::Target, search_request::Query,
+    DeleteItemRequest, Diversity, FacetRequest, FeedbackRequest, GetCatalogRequest, Item, ItemList, Personalize,
+    Popular, RequestContext, SearchMode, SearchRequest, SearchResponse, VectorQuery, recommend_request::Target,
+    search_request::Query,
 };
 use vitrine_client::{Client, Code};
 
@@ -53,6 +56,32 @@ async fn indexed(client: &Client, count: i64) {
         (done && words.indexed_items == count).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_personal_search_moves_up_what_the_user_bought_and_what_is_like_it() {
+    let (_server, client) = shop(goods()).await;
+    let search = |strength: Option<f64>, user: &str| SearchRequest {
+        context: Some(RequestContext { catalog: CATALOG.into(), user_id: user.into(), ..Default::default() }),
+        personalize: strength.map(|strength| Personalize { strength: Some(strength), candidates: 0 }),
+        ..text_search("milk")
+    };
+    let plain = client.search(search(None, "soy drinker")).await.unwrap();
+    assert_ne!(ids(&plain)[0], "soy");
+    let events = vec![purchase("e1", "soy drinker", "soy")];
+    client.feedback(FeedbackRequest { catalog: CATALOG.into(), events }).await.unwrap();
+    let personal = client.search(search(Some(0.6), "soy drinker")).await.unwrap();
+    assert_eq!(ids(&personal)[0], "soy");
+    assert!(personal.results[0].stages.iter().any(|stage| stage.stage == "personalized"));
+    let sorted = |answer: &SearchResponse| ids(answer).into_iter().map(str::to_owned).collect::<BTreeSet<_>>();
+    assert_eq!(sorted(&personal), sorted(&plain), "it finds the same items");
+    // Nobody else notices, nor does the user who does not ask for it.
+    for (strength, user) in [(Some(0.6), "stranger"), (None, "soy drinker"), (Some(0.0), "soy drinker")] {
+        let answer = client.search(search(strength, user)).await.unwrap();
+        assert_eq!(ids(&answer), ids(&plain), "{strength:?} {user}");
+    }
+    let error = refused(client.search(search(Some(1.5), "soy drinker")).await);
+    assert!(error.to_string().contains("personalize.strength"), "{error}");
 }
 
 fn ids(answer: &SearchResponse) -> Vec<&str> {

@@ -76,10 +76,13 @@ pub async fn serve(
 
     let (health, health_service) = tonic_health::server::health_reporter();
     set_health(&health, ServingStatus::Serving).await;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(vitrine::DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
+    // Many tools still speak the older reflection only.
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(vitrine::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let (reflection, older_reflection) = (reflection().build_v1()?, reflection().build_v1alpha()?);
     let limit = config.limits.max_message_bytes;
     let (drain, draining) = oneshot::channel::<()>();
     let address = listener.local_addr()?;
@@ -88,6 +91,7 @@ pub async fn serve(
         .layer(MeasureLayer)
         .add_service(health_service)
         .add_service(reflection)
+        .add_service(older_reflection)
         .add_service(
             StorefrontServiceServer::new(app.clone())
                 .max_decoding_message_size(limit)

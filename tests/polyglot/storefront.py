@@ -4,6 +4,7 @@ recommended something. Usage: storefront.py ADDRESS"""
 import sys
 
 import grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from vitrine.v1 import catalog_pb2, catalog_pb2_grpc, common_pb2, storefront_pb2, storefront_pb2_grpc
 
 CATALOG = "catalogs/python"
@@ -38,6 +39,11 @@ assert answer.results[0].attributed, answer
 
 answer = shop.Recommend(storefront_pb2.RecommendRequest(context=context, popular=storefront_pb2.Popular()))
 assert [result.item.id for result in answer.results] == ["B07"], answer
+
+described = ProtoReflectionDescriptorDatabase(channel)
+assert {"vitrine.v1.StorefrontService", "inference.GRPCInferenceService"} <= set(described.get_services())
+search = described.FindFileContainingSymbol("vitrine.v1.StorefrontService.Search")
+assert search.name == "vitrine/v1/storefront.proto", search.name
 
 try:
     shop.Search(storefront_pb2.SearchRequest(context=context, text="shoe", page_size=-1))

@@ -18,6 +18,7 @@ use crate::{
     arguments::{Global, time},
     exit,
     output::counted,
+    parquet::{EventFile, is_parquet},
 };
 
 /// How an event is written.
@@ -29,7 +30,7 @@ const EVENT_LINE: &str = r#"An event, on one line:
 /// What to do with events.
 #[derive(Debug, Subcommand)]
 pub enum Events {
-    /// Record events from a file, one JSON object a line
+    /// Record events from a file: one JSON object a line, or Parquet
     #[command(after_help = EVENT_LINE)]
     Import(Import),
     /// Write the events out, oldest first, one JSON object a line
@@ -39,7 +40,7 @@ pub enum Events {
 /// Which events, and where to.
 #[derive(Debug, Args)]
 pub struct Export {
-    /// The file; it appears when it is complete [default: stdout]
+    /// The file; it appears when it is complete. Parquet if its name ends in .parquet [default: stdout]
     #[arg(long, short, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Only events at or after this time, as 2026-02-01 or 2026-02-01T10:00:00Z
@@ -73,7 +74,7 @@ impl Export {
     }
 }
 
-/// Writes events to a file, which appears when it is complete, or to standard output.
+/// Writes events to a file, which appears when it is complete and is Parquet by its name, or to standard output.
 pub(super) async fn save(events: Answers<Event>, out: Option<PathBuf>) -> Result<()> {
     let Some(path) = out else {
         write(events, BufWriter::new(io::stdout().lock())).await?;
@@ -81,10 +82,22 @@ pub(super) async fn save(events: Answers<Event>, out: Option<PathBuf>) -> Result
     };
     let unfinished = path.with_extension("partial");
     let file = File::create(&unfinished).with_context(|| format!("cannot write {}", unfinished.display()))?;
-    let count = write(events, BufWriter::new(file)).await?;
+    let file = BufWriter::new(file);
+    let count = if is_parquet(&path) { write_parquet(events, file).await? } else { write(events, file).await? };
     fs::rename(&unfinished, &path).with_context(|| format!("cannot write {}", path.display()))?;
     eprintln!("wrote {} to {}", counted(count, "event"), path.display());
     Ok(())
+}
+
+async fn write_parquet(mut events: Answers<Event>, file: impl Write + Send) -> Result<i64> {
+    let mut file = EventFile::new(file)?;
+    let mut count = 0;
+    while let Some(event) = events.next().await {
+        file.push(event?)?;
+        count += 1;
+    }
+    file.finish()?;
+    Ok(count)
 }
 
 async fn write(mut events: Answers<Event>, mut file: impl Write) -> Result<i64> {

@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ::parquet::file::reader::SerializedFileReader;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -19,13 +20,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use vitrine_client::{
     Client, Error,
     import::{ImportOptions, ImportSummary, ImportUpdate},
-    json::{JsonError, LineReader},
+    json::{JsonError, Line, LineReader},
 };
 
 use crate::{
     arguments::Global,
     exit,
     output::{Output, counted, grouped, line, printable},
+    parquet::{self, is_parquet},
 };
 
 /// How many broken lines are told one by one.
@@ -34,7 +36,7 @@ const TOLD_ERRORS: u64 = 50;
 /// What is imported, and how.
 #[derive(Debug, Args)]
 pub struct Import {
-    /// One JSON object a line; `-` is stdin
+    /// One JSON object a line, or Parquet if the name ends in .parquet; `-` is stdin
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Make the catalog if there is none
@@ -55,6 +57,31 @@ pub fn open(path: &Path) -> Result<Box<dyn BufRead + Send>> {
     }
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     Ok(Box::new(BufReader::with_capacity(1 << 16, file)))
+}
+
+/// What is read.
+enum Source {
+    Lines(Box<dyn BufRead + Send>),
+    Rows(SerializedFileReader<File>, u64),
+}
+
+impl Source {
+    fn open(path: &Path) -> Result<Self> {
+        if !is_parquet(path) {
+            return open(path).map(Self::Lines);
+        }
+        let place = || format!("cannot read {}", path.display());
+        let file = File::open(path).with_context(place)?;
+        let bytes = file.metadata().with_context(place)?.len();
+        Ok(Self::Rows(SerializedFileReader::new(file).with_context(place)?, bytes))
+    }
+
+    fn lines(self) -> Box<dyn Iterator<Item = io::Result<Line>>> {
+        match self {
+            Self::Lines(file) => Box::new(LineReader::new(file)),
+            Self::Rows(file, bytes) => Box::new(parquet::lines(file, bytes)),
+        }
+    }
 }
 
 /// A line that was not imported.
@@ -91,9 +118,9 @@ impl Import {
             patience: global.timeout.max(Duration::from_mins(1)),
             ..ImportOptions::into_catalog(global.catalog()?)
         };
-        let file = open(&self.file)?;
+        let source = Source::open(&self.file)?;
         let client = global.connect().await?;
-        let (rows, reading) = read(file, parse)?;
+        let (rows, reading) = read(source, parse)?;
         let mut telling = Telling::new(self, noun, reading);
         let sent = send(&client, options, rows, &mut telling).await;
         let read = telling.finish(&sent);
@@ -113,7 +140,7 @@ impl Import {
 
 /// Starts to read the lines of a file.
 fn read<T: Send + 'static>(
-    file: impl BufRead + Send + 'static,
+    source: Source,
     parse: fn(&str) -> Result<T, JsonError>,
 ) -> Result<(ReceiverStream<(i64, T)>, Reading)> {
     let (rows, receiver) = mpsc::channel(1024);
@@ -121,7 +148,7 @@ fn read<T: Send + 'static>(
     let bytes = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&bytes);
     let read = move || {
-        for line in LineReader::new(file) {
+        for line in source.lines() {
             let line = line?;
             counter.fetch_add(line.bytes, Ordering::Relaxed);
             let taken = match line.text.and_then(|text| parse(&text).map_err(|error| error.to_string())) {
@@ -268,7 +295,7 @@ mod tests {
     #[tokio::test]
     async fn a_broken_line_is_told_with_its_number_and_the_rest_goes_up() {
         let text = "{\"id\": \"a\"}\n{\"id\": \n\n{\"id\": \"c\"}\n";
-        let (rows, reading) = read(text.as_bytes(), parse_item).unwrap();
+        let (rows, reading) = read(Source::Lines(Box::new(text.as_bytes())), parse_item).unwrap();
         let rows: Vec<(i64, String)> = rows.map(|(number, item)| (number, item.id)).collect().await;
         assert_eq!(rows, [(1, "a".to_owned()), (4, "c".to_owned())]);
         let bad: Vec<i64> = reading.bad.iter().map(|line| line.number).collect();

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use vitrine::v1::{
-    Diversity, Facet, FacetRequest, RequestContext, SearchMode, SearchRequest, SearchResponse, Spelling,
+    Diversity, Facet, FacetRequest, Personalize, RequestContext, SearchMode, SearchRequest, SearchResponse, Spelling,
     TotalSizeRelation, search_request::Query,
 };
 
@@ -54,6 +54,9 @@ pub struct Search {
     /// Make the results differ from each other: 1 is relevance only, 0 difference only
     #[arg(long, value_name = "LAMBDA")]
     mmr_lambda: Option<f64>,
+    /// Move up what the user or visitor likes: 0 is relevance only, 1 liking only; 0.3 if no number is given
+    #[arg(long, value_name = "STRENGTH", num_args = 0..=1, default_missing_value = "0.3", require_equals = true)]
+    personalize: Option<f64>,
     /// Take the words as they are, misspelt or not
     #[arg(long)]
     exact_spelling: bool,
@@ -140,6 +143,7 @@ impl Search {
             filter: self.filter.clone(),
             order_by: self.order_by.clone(),
             facets: facets.collect(),
+            personalize: self.personalize.map(|strength| Personalize { strength: Some(strength), candidates: 0 }),
             diversity: self.mmr_lambda.map(|lambda| Diversity { mmr_lambda: Some(lambda), ..Default::default() }),
             mode: SearchMode::from(self.mode).into(),
             spelling: if self.exact_spelling { Spelling::Off } else { Spelling::Auto }.into(),

@@ -43,7 +43,7 @@ pub fn parse_event(line: &str) -> Result<Event, JsonError> {
         return Err(JsonError::Malformed(format!("expected an object in braces, found {value}")));
     };
     if let Some(name) = fields.get_mut("type") {
-        *name = Value::String(event_type(name)?.as_str_name().to_owned());
+        *name = Value::String(parse_type(name)?.as_str_name().to_owned());
     }
     if let Some(id) = fields.remove("item_id") {
         if fields.contains_key("items") {
@@ -63,6 +63,21 @@ pub fn item_line(item: &Item) -> Result<String, JsonError> {
     Ok(to_value(item)?.to_string())
 }
 
+/// The type of an event as it stands on a line, as `add_to_cart`.
+pub fn event_type(event: &Event) -> String {
+    short_name(event.r#type())
+}
+
+/// The attributes of an event as JSON, if it has any.
+///
+/// # Errors
+///
+/// For what JSON cannot say.
+pub fn event_attributes(event: &Event) -> Result<Option<String>, JsonError> {
+    let attributes = to_value(event)?.get_mut("attributes").map(Value::take);
+    Ok(attributes.map(|attributes| attributes.to_string()))
+}
+
 /// The event as a line, without the line's end.
 pub fn event_line(event: &Event) -> Result<String, JsonError> {
     let mut value = to_value(event)?;
@@ -75,7 +90,7 @@ pub fn event_line(event: &Event) -> Result<String, JsonError> {
     Ok(value.to_string())
 }
 
-fn event_type(name: &Value) -> Result<EventType, JsonError> {
+fn parse_type(name: &Value) -> Result<EventType, JsonError> {
     let text = name.as_str().unwrap_or_default();
     let full = match text.strip_prefix(EVENT_TYPE_PREFIX) {
         Some(_) => text.to_owned(),

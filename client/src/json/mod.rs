@@ -15,7 +15,7 @@ use serde_json::Value;
 use thiserror::Error;
 use vitrine::v1;
 
-pub use lines::{event_line, item_line, parse_event, parse_item};
+pub use lines::{event_attributes, event_line, event_type, item_line, parse_event, parse_item};
 pub use reader::{Line, LineReader, MAX_LINE_BYTES};
 
 /// Why a text is not the JSON of a message.

@@ -6,7 +6,7 @@ use prost::Message as _;
 use roaring::RoaringBitmap;
 use tonic::{Request, Response, Status};
 use vitrine::v1::{
-    Facet, FacetRequest, ItemView, SearchMode, SearchRequest, SearchResponse, SearchResult, Spelling,
+    Facet, FacetRequest, ItemView, Personalize, SearchMode, SearchRequest, SearchResponse, SearchResult, Spelling,
     TotalSizeRelation, fusion, search_request,
 };
 
@@ -16,7 +16,8 @@ use crate::{
     config,
     error::{Violations, internal, invalid, no_model},
     filter::{Filter, OrderBy},
-    search::{self, Plan, Query, Ranking, fusion::Method},
+    recommend::{RecommendOptions, taste::Taste},
+    search::{self, Plan, Query, Ranking, fusion::Method, personal::Personal},
     serving::Shop,
     token::{Page, stable_hash},
 };
@@ -24,8 +25,10 @@ use crate::{
 const DEFAULT_PAGE: usize = 10;
 const MAX_FACETS: usize = 20;
 const MAX_FACET_VALUES: i32 = 300;
-const MAX_DIVERSIFIED: i32 = 1_000;
-const DEFAULT_DIVERSIFIED: usize = 100;
+/// Results that may be ordered anew, by who searches or to differ from each other.
+const MAX_REORDERED: i32 = 1_000;
+const DEFAULT_REORDERED: usize = 100;
+const DEFAULT_PERSONAL: f64 = 0.3;
 
 /// What of a request the pipeline does not need.
 struct Checked {
@@ -93,6 +96,7 @@ fn check_request(app: &App, shop: &Shop, request: &SearchRequest, deadline: Inst
     };
     let (fusion, [lexical_weight, semantic_weight]) = fusion_method(v, request, defaults);
     let diversity = request.diversity.as_ref().and_then(|diversity| diversify(v, diversity));
+    let personal = request.personalize.as_ref().and_then(|personalize| personal(v, personalize, request, shop));
     check_facets(v, &request.facets);
     violations.into_result()?;
 
@@ -112,6 +116,7 @@ fn check_request(app: &App, shop: &Shop, request: &SearchRequest, deadline: Inst
         lexical_candidates: defaults.lexical_candidates,
         semantic_candidates: defaults.semantic_candidates,
         min_similarity: defaults.min_similarity,
+        personal,
         diversity,
         order_by,
         deadline,
@@ -208,15 +213,32 @@ pub fn diversify(v: &mut Violations, diversity: &vitrine::v1::Diversity) -> Opti
     if !(0.0..=1.0).contains(&lambda) {
         v.add("diversity.mmr_lambda", format!("is {lambda}; it must be 0 to 1"));
     }
-    if !(0..=MAX_DIVERSIFIED).contains(&diversity.candidates) {
-        let description = format!("is {}; it must be 0 to {MAX_DIVERSIFIED}", diversity.candidates);
-        v.add("diversity.candidates", description);
-    }
-    let candidates = match usize::try_from(diversity.candidates) {
-        Ok(0) | Err(_) => DEFAULT_DIVERSIFIED,
-        Ok(candidates) => candidates,
-    };
+    let candidates = reordered(v, "diversity.candidates", diversity.candidates);
     (lambda < 1.0).then_some((lambda, candidates))
+}
+
+fn reordered(v: &mut Violations, field: &str, candidates: i32) -> usize {
+    if !(0..=MAX_REORDERED).contains(&candidates) {
+        v.add(field, format!("is {candidates}; it must be 0 to {MAX_REORDERED}"));
+    }
+    match usize::try_from(candidates) {
+        Ok(0) | Err(_) => DEFAULT_REORDERED,
+        Ok(candidates) => candidates,
+    }
+}
+
+/// What counts of the person who searches; nothing for somebody unknown.
+fn personal(v: &mut Violations, wanted: &Personalize, request: &SearchRequest, shop: &Shop) -> Option<Personal> {
+    let strength = wanted.strength.unwrap_or(DEFAULT_PERSONAL);
+    if !(0.0..=1.0).contains(&strength) {
+        v.add("personalize.strength", format!("is {strength}; it must be 0 to 1"));
+    }
+    let candidates = reordered(v, "personalize.candidates", wanted.candidates);
+    let context = request.context.as_ref()?;
+    let behaviour = shop.catalog().behaviour.read();
+    let person = behaviour.person(&context.user_id, &context.visitor_id)?;
+    let sources = Taste::of(&behaviour.history(person), &RecommendOptions::default()).sources;
+    Some(Personal { strength, candidates, sources })
 }
 
 fn check_facets(v: &mut Violations, facets: &[FacetRequest]) {

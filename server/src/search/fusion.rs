@@ -17,6 +17,8 @@ pub struct RankedList<'a> {
     pub weight: f64,
     /// What its scores mean.
     pub scale: Scale,
+    /// With [`Method::Linear`], the score that a document counts which the list lacks.
+    pub lacking: f32,
     /// Documents with that retriever's own scores, best first. Of a document named twice the first place counts.
     pub hits: &'a [(Doc, f32)],
 }
@@ -53,8 +55,7 @@ pub enum Method {
         /// Larger: the first ranks matter less. 60 in the paper.
         k: f64,
     },
-    /// Σ weight · score, each on its [`Scale`]; a list that lacks a document, or whose score is negative, adds nothing
-    /// for it.
+    /// Σ weight · score, each on its [`Scale`]; what is negative counts as 0.
     ///
     /// The scale is the retriever's own and not the list's: when a query has poor matches only, the best of them counts
     /// as little as it is worth. Scaled from its minimum to its maximum (Bruch, Gai, Ingber: *An analysis of fusion
@@ -87,8 +88,8 @@ pub struct Fused {
 /// ```
 /// use vitrine_server::search::fusion::{Method, RankedList, Scale, fuse};
 ///
-/// let words = RankedList { name: "lexical", weight: 1.0, scale: Scale::Share(20.0), hits: &[(7, 12.5), (3, 11.0)] };
-/// let meaning = RankedList { name: "semantic", weight: 1.0, scale: Scale::Cosine, hits: &[(3, 0.81), (9, 0.44)] };
+/// let words = RankedList { name: "lexical", weight: 1.0, scale: Scale::Share(20.0), lacking: 0.0, hits: &[(7, 12.5), (3, 11.0)] };
+/// let meaning = RankedList { name: "semantic", weight: 1.0, scale: Scale::Cosine, lacking: 0.0, hits: &[(3, 0.81), (9, 0.44)] };
 /// let fused = fuse(&[words, meaning], Method::ReciprocalRank { k: 60.0 });
 /// assert_eq!(fused.iter().map(|hit| hit.doc).collect::<Vec<_>>(), [3, 7, 9]);
 /// ```
@@ -123,8 +124,11 @@ enum Spread {
     Rank {
         k: f64,
     },
-    /// By what they mean.
-    Own(Scale),
+    /// By what they mean; what the list lacks is `absent`.
+    Own {
+        scale: Scale,
+        absent: f64,
+    },
     /// `(score - origin) / width`; what the list lacks is scaled to `absent`.
     Affine {
         origin: f64,
@@ -139,7 +143,7 @@ impl Spread {
     fn of(list: &RankedList<'_>, method: Method) -> Self {
         match method {
             Method::ReciprocalRank { k } => return Self::Rank { k: if k.is_finite() { k.max(0.0) } else { 60.0 } },
-            Method::Linear => return Self::Own(list.scale),
+            Method::Linear => return Self::Own { scale: list.scale, absent: list.scale.strength(list.lacking) },
             Method::DistributionBased => {}
         }
         let scores = || list.hits.iter().map(|&(_, score)| f64::from(score)).filter(|score| score.is_finite());
@@ -159,8 +163,8 @@ impl Spread {
     /// The scaled score of a document the list lacks.
     fn absent(&self) -> f64 {
         match self {
-            Self::Affine { absent, .. } => *absent,
-            Self::Rank { .. } | Self::Own(_) | Self::Flat => 0.0,
+            Self::Affine { absent, .. } | Self::Own { absent, .. } => *absent,
+            Self::Rank { .. } | Self::Flat => 0.0,
         }
     }
 
@@ -169,7 +173,7 @@ impl Spread {
         match self {
             Self::Rank { k } => 1.0 / (k + place as f64 + 1.0),
             _ if !score.is_finite() => 0.0,
-            Self::Own(scale) => scale.strength(score),
+            Self::Own { scale, absent } => scale.strength(score) - absent,
             Self::Affine { origin, width, absent } => ((f64::from(score) - origin) / width - absent).max(0.0),
             Self::Flat => 0.5,
         }
@@ -184,7 +188,7 @@ mod tests {
     const METHODS: [Method; 3] = [Method::ReciprocalRank { k: 60.0 }, Method::Linear, Method::DistributionBased];
 
     fn list(weight: f64, hits: &[(Doc, f32)]) -> RankedList<'_> {
-        RankedList { name: "any", weight, scale: Scale::Share(10.0), hits }
+        RankedList { name: "any", weight, scale: Scale::Share(10.0), lacking: 0.0, hits }
     }
 
     fn docs(fused: &[Fused]) -> Vec<Doc> {
@@ -216,6 +220,15 @@ mod tests {
         for (hit, expected) in fused.iter().zip([0.5 + 0.18, 0.05 + 0.405, 0.2, 0.0]) {
             assert_near(hit.score, expected);
         }
+    }
+
+    #[test]
+    fn what_a_list_cannot_know_counts_as_it_says() {
+        let words = list(0.5, &[(1, 5.0), (2, 4.9), (3, 4.8)]);
+        let meaning = RankedList { scale: Scale::Cosine, lacking: 0.5, ..list(0.5, &[(3, 0.6), (2, 0.4)]) };
+        let fused = fuse(&[words, meaning], Method::Linear);
+        assert_eq!(docs(&fused), [3, 1, 2]);
+        assert_near(fused[1].score, 0.25 + 0.125);
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub fn diversify<V: AsRef<[f32]>>(
 }
 
 /// Relevance from 0 (the least) to 1 (the most); 0 for what is not finite.
-fn scaled(candidates: &[(Doc, f32)]) -> Vec<f64> {
+pub(super) fn scaled(candidates: &[(Doc, f32)]) -> Vec<f64> {
     let finite = || candidates.iter().map(|&(_, score)| f64::from(score)).filter(|score| score.is_finite());
     let (least, most) = (finite().fold(f64::INFINITY, f64::min), finite().fold(f64::NEG_INFINITY, f64::max));
     let scale = |score: f64| match score {

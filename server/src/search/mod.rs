@@ -1,5 +1,5 @@
 //! The pipeline behind Search: lexical and semantic retrieval side by side, both within the filter; fused once;
-//! diversified or ordered. Pages, facets and highlights are cut from its [`Ranking`] by the rpc layer.
+//! personalised and diversified, or ordered. Pages, facets and highlights are cut from its [`Ranking`] by the rpc layer.
 
 use std::{sync::Arc, time::Instant};
 
@@ -20,8 +20,10 @@ use crate::{
 
 pub mod fusion;
 pub mod mmr;
+pub mod personal;
 
 use fusion::{Method, RankedList, Scale, fuse};
+use personal::Personal;
 
 /// What is looked for.
 #[derive(Debug, Clone)]
@@ -55,6 +57,8 @@ pub struct Plan {
     pub semantic_candidates: usize,
     /// Less similar items are not found by meaning.
     pub min_similarity: f32,
+    /// Who searches, if that is to count.
+    pub personal: Option<Personal>,
     /// λ and how many candidates are diversified.
     pub diversity: Option<(f64, usize)>,
     /// Orders by a key instead of by relevance.
@@ -233,14 +237,17 @@ fn degraded_by(error: &EncoderError) -> Degraded {
 fn rank(shop: &Shop, plan: &Plan, words: Option<LexicalHits>, near: &[(Doc, f32)], mut ranking: Ranking) -> Ranking {
     let words = words.unwrap_or_default();
     let similar = ranking.meaning.as_ref().map(|meaning| meaning.similar(near, &words.hits)).unwrap_or_default();
+    // A match by words whose vector is not made yet is taken to be as similar as the others are.
+    let lacking = mean_of(&similar, &words.hits);
     let lists = [
         RankedList {
             name: "lexical",
             weight: plan.lexical_weight,
             scale: Scale::Share(words.title_match),
+            lacking: 0.0,
             hits: &words.hits,
         },
-        RankedList { name: "semantic", weight: plan.semantic_weight, scale: Scale::Cosine, hits: &similar },
+        RankedList { name: "semantic", weight: plan.semantic_weight, scale: Scale::Cosine, lacking, hits: &similar },
     ];
     let present: Vec<RankedList<'_>> = lists.into_iter().filter(|list| !list.hits.is_empty()).collect();
     let stages = stage_scores(&present);
@@ -258,7 +265,7 @@ fn rank(shop: &Shop, plan: &Plan, words: Option<LexicalHits>, near: &[(Doc, f32)
     }
     ranking.corrected = words.corrected;
 
-    let mut diversified = None;
+    let (mut personalized, mut diversified) = (None, None);
     if let Some(order_by) = &plan.order_by {
         let table = shop.catalog().items.read();
         let mut docs: Vec<Doc> = ranking.matching.iter().collect();
@@ -266,14 +273,23 @@ fn rank(shop: &Shop, plan: &Plan, words: Option<LexicalHits>, near: &[(Doc, f32)
         docs.truncate(plan.lexical_candidates);
         let scores: FxHashMap<Doc, f32> = order.into_iter().collect();
         order = docs.into_iter().map(|doc| (doc, scores.get(&doc).copied().unwrap_or_default())).collect();
-    } else if let (Some((lambda, candidates)), Some(meaning)) = (plan.diversity, &ranking.meaning) {
-        let rest = order.split_off(candidates.min(order.len()));
-        order = mmr::diversify(&order, |doc| meaning.generation.index().vector(doc), lambda, order.len());
-        diversified = Some(order.clone());
-        order.extend(rest);
+    } else {
+        let vectors = ranking.meaning.as_ref().map(|meaning| &**meaning.generation.index());
+        if let Some(personal) = &plan.personal {
+            let rest = order.split_off(personal.candidates.min(order.len()));
+            order = personal.reorder(&order, vectors);
+            personalized = Some(order.clone());
+            order.extend(rest);
+        }
+        if let (Some((lambda, candidates)), Some(vectors)) = (plan.diversity, vectors) {
+            let rest = order.split_off(candidates.min(order.len()));
+            order = mmr::diversify(&order, |doc| vectors.vector(doc), lambda, order.len());
+            diversified = Some(order.clone());
+            order.extend(rest);
+        }
     }
 
-    let extra = [("fused", fused), ("diversified", diversified)];
+    let extra = [("fused", fused), ("personalized", personalized), ("diversified", diversified)];
     let extra: Vec<_> = extra.iter().filter_map(|(name, hits)| Some((*name, ranks(hits.as_deref()?)))).collect();
     ranking.hits = order
         .into_iter()
@@ -287,6 +303,13 @@ fn rank(shop: &Shop, plan: &Plan, words: Option<LexicalHits>, near: &[(Doc, f32)
         })
         .collect();
     ranking
+}
+
+/// The mean score in `list` of those documents of `among` that it has; 0 if there are none.
+fn mean_of(list: &[(Doc, f32)], among: &[(Doc, f32)]) -> f32 {
+    let among: FxHashSet<Doc> = among.iter().map(|&(doc, _)| doc).collect();
+    let known = || list.iter().filter(|(doc, _)| among.contains(doc));
+    known().map(|(_, score)| score).sum::<f32>() / known().count().max(1) as f32
 }
 
 fn stage_scores(lists: &[RankedList<'_>]) -> FxHashMap<Doc, Vec<StageScore>> {
