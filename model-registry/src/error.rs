@@ -52,6 +52,14 @@ pub enum RegistryError {
         /// What it names.
         actual: Option<Version>,
     },
+    /// The label was never moved, so there is nothing to go back to.
+    #[error("label \"{label}\" of model \"{model}\" named nothing before: there is nothing to roll back to")]
+    NoPrevious {
+        /// The model.
+        model: ModelName,
+        /// The label.
+        label: Label,
+    },
     /// `labels.json` cannot be read.
     #[error("{path}: {reason}")]
     Labels {

@@ -46,7 +46,7 @@ pub struct Collected {
 }
 
 impl Registry {
-    /// Removes the versions of a model that no label names and that `options` do not keep.
+    /// Removes the versions of a model that no label names or named before its last move, and that `options` do not keep.
     ///
     /// A version disappears in one step. Folders that are no usable versions are left alone unless they are older than the
     /// oldest version kept: they may be on their way.
@@ -56,7 +56,9 @@ impl Registry {
         let _lock = ModelLock::take(&folder)?;
         let versions = self.versions(model)?;
         let newest = versions.usable.iter().rev().take(options.keep_newest.max(1) as usize).map(|v| v.version);
-        let mut kept: BTreeSet<Version> = newest.chain(self.labels(model)?.into_values()).collect();
+        let mut kept: BTreeSet<Version> = newest.collect();
+        let labels = self.labels(model)?;
+        kept.extend(labels.named.values().chain(labels.previous.values()));
         kept.extend(&options.keep);
         let Some(&oldest_kept) = kept.first() else {
             return Ok(Collected { versions: Vec::new(), leftovers: 0, bytes: 0 });

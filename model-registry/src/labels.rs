@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, fs, io, path::Path};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     disk::{self, ModelLock},
     error::{Context as _, RegistryError},
@@ -12,9 +14,45 @@ use crate::{
 /// The labels' file in a model's folder.
 pub const LABELS: &str = "labels.json";
 
+/// The labels of a model: `{"stable": 3, "canary": 4, "previous": {"stable": 2}}`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Labels {
+    /// What each label names.
+    #[serde(flatten)]
+    pub named: BTreeMap<Label, Version>,
+    /// What it named before: where a rollback leads.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub previous: BTreeMap<Label, Version>,
+}
+
+/// What a label named before it was moved, so that the move can be taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Before {
+    /// What it named.
+    pub named: Option<Version>,
+    /// What it had named before that.
+    pub previous: Option<Version>,
+}
+
+impl Labels {
+    /// The version that a label names.
+    pub fn get(&self, label: &Label) -> Option<Version> {
+        self.named.get(label).copied()
+    }
+
+    fn set(&mut self, label: &Label, to: Before) {
+        for (map, value) in [(&mut self.named, to.named), (&mut self.previous, to.previous)] {
+            match value {
+                Some(version) => map.insert(label.clone(), version),
+                None => map.remove(label),
+            };
+        }
+    }
+}
+
 impl Registry {
     /// What each label of a model names. A model whose labels were never set has none.
-    pub fn labels(&self, model: &ModelName) -> Result<BTreeMap<Label, Version>, RegistryError> {
+    pub fn labels(&self, model: &ModelName) -> Result<Labels, RegistryError> {
         let folder = self.model_folder(model);
         if !folder.is_dir() {
             return Err(RegistryError::UnknownModel(model.clone()));
@@ -24,21 +62,46 @@ impl Registry {
 
     /// Makes `label` name `version`, provided that it names `expected` now (`None`: no version yet).
     ///
-    /// The version has to be usable. If the label names something else by now, the error carries what.
+    /// The version has to be usable. If the label names something else by now, the error carries what. What it named
+    /// is kept as its `previous`.
     pub fn set_label(
         &self,
         model: &ModelName,
         label: &Label,
         version: Version,
         expected: Option<Version>,
-    ) -> Result<(), RegistryError> {
+    ) -> Result<Before, RegistryError> {
         self.version(model, version)?;
-        self.change_label(model, label, expected, Some(version))
+        self.change_label(model, label, expected, |before| Before {
+            named: Some(version),
+            previous: if before.named == Some(version) { before.previous } else { before.named },
+        })
+    }
+
+    /// Makes `label` name what it named before its last move. Returns that version, and what to go back to.
+    pub fn roll_back(&self, model: &ModelName, label: &Label) -> Result<(Version, Before), RegistryError> {
+        let labels = self.labels(model)?;
+        let unknown = || RegistryError::NoPrevious { model: model.clone(), label: label.clone() };
+        let previous = labels.previous.get(label).copied().ok_or_else(unknown)?;
+        let before = self.set_label(model, label, previous, labels.get(label))?;
+        Ok((previous, before))
+    }
+
+    /// Takes a move of `label` to `version` back, provided that it names `version` still.
+    pub fn undo_label(
+        &self,
+        model: &ModelName,
+        label: &Label,
+        version: Version,
+        before: Before,
+    ) -> Result<(), RegistryError> {
+        self.change_label(model, label, Some(version), |_| before).map(drop)
     }
 
     /// Removes `label`, provided that it names `expected` now.
     pub fn remove_label(&self, model: &ModelName, label: &Label, expected: Version) -> Result<(), RegistryError> {
-        self.change_label(model, label, Some(expected), None)
+        let nothing = Before { named: None, previous: None };
+        self.change_label(model, label, Some(expected), |_| nothing).map(drop)
     }
 
     fn change_label(
@@ -46,40 +109,40 @@ impl Registry {
         model: &ModelName,
         label: &Label,
         expected: Option<Version>,
-        new: Option<Version>,
-    ) -> Result<(), RegistryError> {
+        change: impl FnOnce(Before) -> Before,
+    ) -> Result<Before, RegistryError> {
         let folder = self.model_folder(model);
         if !folder.is_dir() {
             return Err(RegistryError::UnknownModel(model.clone()));
         }
         let _lock = ModelLock::take(&folder)?;
-        if let Some(version) = new {
+        let path = folder.join(LABELS);
+        let mut labels = read(&path)?;
+        let before = Before { named: labels.get(label), previous: labels.previous.get(label).copied() };
+        if before.named != expected {
+            let (model, label, actual) = (model.clone(), label.clone(), before.named);
+            return Err(RegistryError::LabelMoved { model, label, expected, actual });
+        }
+        let after = change(before);
+        if after == before {
+            return Ok(before);
+        }
+        if let Some(version) = after.named {
             // Again, now that nobody can collect it.
             self.version(model, version)?;
         }
-        let path = folder.join(LABELS);
-        let mut labels = read(&path)?;
-        let actual = labels.get(label).copied();
-        if actual != expected {
-            return Err(RegistryError::LabelMoved { model: model.clone(), label: label.clone(), expected, actual });
-        }
-        if actual == new {
-            return Ok(());
-        }
-        match new {
-            Some(version) => labels.insert(label.clone(), version),
-            None => labels.remove(label),
-        };
+        labels.set(label, after);
         let mut text = serde_json::to_vec_pretty(&labels).map_err(io::Error::from).context("writing", &path)?;
         text.push(b'\n');
-        disk::replace(&path, &text).context("writing", &path)
+        disk::replace(&path, &text).context("writing", &path)?;
+        Ok(before)
     }
 }
 
-fn read(path: &Path) -> Result<BTreeMap<Label, Version>, RegistryError> {
+fn read(path: &Path) -> Result<Labels, RegistryError> {
     let text = match fs::read(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Labels::default()),
         Err(source) => return Err(RegistryError::Io { action: "reading", path: path.to_owned(), source }),
     };
     serde_json::from_slice(&text)
@@ -117,9 +180,41 @@ mod tests {
         registry.set_label(&model, &stable, version(1), None).unwrap();
         registry.set_label(&model, &stable, version(2), Some(version(1))).unwrap();
         let text = fs::read_to_string(registry.model_folder(&model).join(LABELS)).unwrap();
-        assert_eq!(text, "{\n  \"stable\": 2\n}\n");
+        assert_eq!(text, "{\n  \"stable\": 2,\n  \"previous\": {\n    \"stable\": 1\n  }\n}\n");
         registry.remove_label(&model, &stable, version(2)).unwrap();
-        assert!(registry.labels(&model).unwrap().is_empty());
+        assert_eq!(registry.labels(&model).unwrap(), Labels::default());
+    }
+
+    #[test]
+    fn a_label_goes_back_to_where_it_was_and_forth_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (registry, model) = three_versions(dir.path());
+        let stable: Label = "stable".parse().unwrap();
+        registry.set_label(&model, &stable, version(1), None).unwrap();
+        let error = registry.roll_back(&model, &stable).unwrap_err();
+        assert!(matches!(error, RegistryError::NoPrevious { .. }), "{error}");
+        registry.set_label(&model, &stable, version(3), Some(version(1))).unwrap();
+        // Naming it again is no move.
+        registry.set_label(&model, &stable, version(3), Some(version(3))).unwrap();
+        for wanted in [1, 3, 1] {
+            assert_eq!(registry.roll_back(&model, &stable).unwrap().0, version(wanted));
+            assert_eq!(registry.labels(&model).unwrap().get(&stable), Some(version(wanted)));
+        }
+    }
+
+    #[test]
+    fn a_move_that_is_taken_back_leaves_no_trace() {
+        let dir = tempfile::tempdir().unwrap();
+        let (registry, model) = three_versions(dir.path());
+        let stable: Label = "stable".parse().unwrap();
+        registry.set_label(&model, &stable, version(1), None).unwrap();
+        registry.set_label(&model, &stable, version(2), Some(version(1))).unwrap();
+        let labels = registry.labels(&model).unwrap();
+        let before = registry.set_label(&model, &stable, version(3), Some(version(2))).unwrap();
+        registry.undo_label(&model, &stable, version(3), before).unwrap();
+        assert_eq!(registry.labels(&model).unwrap(), labels);
+        let error = registry.undo_label(&model, &stable, version(3), before).unwrap_err();
+        assert!(matches!(error, RegistryError::LabelMoved { .. }), "someone moved it meanwhile: {error}");
     }
 
     #[test]
@@ -132,7 +227,7 @@ mod tests {
             let error = registry.set_label(&model, &stable, version(3), expected).unwrap_err();
             assert!(matches!(error, RegistryError::LabelMoved { actual: Some(two), .. } if two == version(2)));
         }
-        assert_eq!(registry.labels(&model).unwrap()[&stable], version(2));
+        assert_eq!(registry.labels(&model).unwrap().get(&stable), Some(version(2)));
     }
 
     #[test]
@@ -162,7 +257,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (registry, model) = three_versions(dir.path());
         let path = registry.model_folder(&model).join(LABELS);
-        for text in ["", "[]", r#"{"stable": 0}"#, r#"{"Stable": 1}"#] {
+        for text in ["", "[]", r#"{"stable": 0}"#, r#"{"Stable": 1}"#, r#"{"previous": 1}"#] {
             fs::write(&path, text).unwrap();
             let error = registry.labels(&model).unwrap_err().to_string();
             assert!(error.contains(LABELS), "{error}");

@@ -12,6 +12,7 @@
 //! | [`registry`] | opening a registry and reading what it holds |
 //! | [`publish`] | adding a version so that it is seen whole or not at all |
 //! | [`labels`] | movable names, changed by compare-and-set |
+//! | [`lifecycle`] | which versions a server loads and lets go, as a pure function |
 //! | [`verify`] | checking files against the manifest, and that weights are safetensors |
 //! | [`gc`] | removing versions nobody names |
 //! | [`watch`] | telling when models change |
@@ -28,7 +29,7 @@
 //! let model = "minilm".parse()?;
 //! let published = registry.publish(&PublishRequest::from_folder(&model, "bert", "text-embedding", source.path())?)?;
 //! registry.set_label(&model, &"stable".parse()?, published.version, None)?;
-//! assert_eq!(registry.labels(&model)?.len(), 1);
+//! assert_eq!(registry.labels(&model)?.named.len(), 1);
 //! # Ok(())
 //! # }
 //! ```
@@ -38,7 +39,9 @@ mod disk;
 pub mod error;
 pub mod gc;
 pub mod labels;
+pub mod lifecycle;
 pub mod manifest;
+mod memory;
 pub mod name;
 pub mod publish;
 pub mod pull;
@@ -48,6 +51,7 @@ pub mod watch;
 
 pub use checksum::Sha256;
 pub use error::RegistryError;
+pub use labels::Labels;
 pub use manifest::{FileEntry, FilePath, Manifest, TrainingData};
 pub use name::{Label, ModelName, NameError, Version};
 pub use publish::PublishRequest;

@@ -18,6 +18,9 @@ pub const MANIFEST: &str = "manifest.json";
 /// The longest manifest that is read, in bytes.
 pub const MAX_MANIFEST: u64 = 16 << 20;
 
+/// The format of manifests that this program writes, and the latest that it reads.
+pub const FORMAT: u32 = 1;
+
 /// Ends of file names that hold weights in formats that are never loaded: most can run code when read.
 const FORBIDDEN: [&str; 20] = [
     "bin", "ckpt", "dill", "ggml", "gguf", "h5", "hdf5", "joblib", "keras", "mar", "msgpack", "npy", "npz", "onnx",
@@ -27,6 +30,9 @@ const FORBIDDEN: [&str; 20] = [
 /// What a version is. Written once when it is published, and never changed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
+    /// The format of the manifest itself: [`FORMAT`], also where it is absent.
+    #[serde(default = "format")]
+    pub format: u32,
     /// The network's architecture, as `bert`.
     pub kind: String,
     /// What the model is for, as `text-embedding`.
@@ -52,6 +58,10 @@ pub struct Manifest {
     pub memory_bytes: u64,
     /// When it was published.
     pub created: Timestamp,
+}
+
+fn format() -> u32 {
+    FORMAT
 }
 
 /// Size and checksum of a file.
@@ -115,6 +125,12 @@ pub enum ManifestError {
     Path(String),
 }
 
+#[derive(Deserialize)]
+struct Format {
+    #[serde(default = "format")]
+    format: u32,
+}
+
 impl Manifest {
     /// Reads and checks the manifest of a version's folder.
     pub fn read(folder: &Path) -> Result<Self, ManifestError> {
@@ -124,8 +140,14 @@ impl Manifest {
             return Err(ManifestError::TooLarge(path));
         }
         let text = fs::read(&path).map_err(read)?;
-        let manifest: Self =
-            serde_json::from_slice(&text).map_err(|source| ManifestError::Json { path: path.clone(), source })?;
+        let json = |source| ManifestError::Json { path: path.clone(), source };
+        // First the format: the rest of a later one may look different.
+        let Format { format } = serde_json::from_slice(&text).map_err(json)?;
+        if format > FORMAT {
+            let reason = format!("is {format}; this program reads manifests up to format {FORMAT}: use a later one");
+            return Err(ManifestError::Field { field: "format", reason });
+        }
+        let manifest: Self = serde_json::from_slice(&text).map_err(json)?;
         manifest.check()?;
         Ok(manifest)
     }
@@ -224,6 +246,7 @@ mod tests {
     fn manifest() -> Manifest {
         let entry = FileEntry { sha256: Sha256::of_bytes(b"{}"), size: 2 };
         Manifest {
+            format: FORMAT,
             kind: "bert".to_owned(),
             task: "text-embedding".to_owned(),
             files: [("config.json".parse().unwrap(), entry)].into(),
@@ -263,6 +286,14 @@ mod tests {
         value["later"] = serde_json::json!({"any": "thing"});
         fs::write(folder.path().join(MANIFEST), value.to_string()).unwrap();
         assert_eq!(Manifest::read(folder.path()).unwrap(), manifest());
+    }
+
+    #[test]
+    fn a_manifest_of_a_later_format_is_refused_whatever_it_looks_like() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(MANIFEST), r#"{"format": 2, "kind": ["bert"]}"#).unwrap();
+        let error = Manifest::read(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("\"format\"") && error.contains("later"), "{error}");
     }
 
     #[test]

@@ -8,6 +8,9 @@ use thiserror::Error;
 /// The longest model name or label in characters.
 pub const MAX_NAME: usize = 63;
 
+/// What `labels.json` calls the labels' former values: no label can be called so.
+const PREVIOUS: &str = "previous";
+
 /// Why a name was refused. The message names the offending text and the rule.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NameError {
@@ -17,7 +20,7 @@ pub enum NameError {
     )]
     Model(String),
     /// Not a label.
-    #[error("\"{0}\" is no label: use 1 to 63 characters of a-z, 0-9 and \"-\", starting with a letter")]
+    #[error("\"{0}\" is no label: use 1 to 63 characters of a-z, 0-9 and \"-\", starting with a letter, not \"previous\"")]
     Label(String),
     /// Not a version number.
     #[error("\"{0}\" is no version: use a whole number from 1 without leading zeros")]
@@ -93,7 +96,7 @@ impl FromStr for Label {
     fn from_str(text: &str) -> Result<Self, NameError> {
         let first = text.bytes().next().is_some_and(|b| b.is_ascii_lowercase());
         let rest = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        if first && rest && text.len() <= MAX_NAME {
+        if first && rest && text.len() <= MAX_NAME && text != PREVIOUS {
             Ok(Self(text.to_owned()))
         } else {
             Err(NameError::Label(text.to_owned()))
@@ -181,7 +184,7 @@ mod tests {
         for text in ["", ".", "..", "../x", "a/b", "A", ".hidden", "naïve", &"a".repeat(64)] {
             assert!(text.parse::<ModelName>().is_err(), "{text:?}");
         }
-        for text in ["", "1", "Stable", "a b", "-a", "a_b", &"a".repeat(64)] {
+        for text in ["", "1", "previous", "Stable", "a b", "-a", "a_b", &"a".repeat(64)] {
             assert!(text.parse::<Label>().is_err(), "{text:?}");
         }
         assert!("all-minilm-l6-v2".parse::<ModelName>().is_ok());

@@ -14,7 +14,7 @@ use crate::{
     checksum,
     disk::{self, ModelLock},
     error::{Context as _, RegistryError},
-    manifest::{FileEntry, FilePath, MANIFEST, Manifest, TrainingData},
+    manifest::{FORMAT, FileEntry, FilePath, MANIFEST, Manifest, TrainingData},
     name::{ModelName, Version},
     registry::{Registry, VersionDir},
     verify::{self, Problem},
@@ -76,6 +76,7 @@ impl PublishRequest {
         let weights: u64 = files.iter().filter(|(file, _)| file.is_safetensors()).map(|(_, entry)| entry.size).sum();
         let memory_bytes = self.memory_bytes.unwrap_or(MEMORY_FACTOR * weights);
         Manifest {
+            format: FORMAT,
             kind: self.kind.clone(),
             task: self.task.clone(),
             memory_bytes,

@@ -104,7 +104,7 @@ impl VersionDir {
 pub(crate) fn weights_problem(file: &FilePath, path: &Path) -> Option<Problem> {
     let unreadable = |error: io::Error| Problem::Unreadable { file: file.clone(), reason: error.to_string() };
     if file.is_safetensors() {
-        let reason = check_header(path).err()?;
+        let reason = header(path).err()?;
         return Some(Problem::NotSafetensors { file: file.clone(), reason });
     }
     if file.is_forbidden_format() {
@@ -127,7 +127,7 @@ fn is_pickle(path: &Path) -> io::Result<bool> {
 /// Reads the header of a safetensors file and checks that its tensors fill the file exactly.
 ///
 /// The format: <https://huggingface.co/docs/safetensors/index#format>.
-fn check_header(path: &Path) -> Result<(), String> {
+pub(crate) fn header(path: &Path) -> Result<Metadata, String> {
     let text = |error: io::Error| error.to_string();
     let size = fs::metadata(path).map_err(text)?.len();
     let mut file = File::open(path).map_err(text)?;
@@ -141,7 +141,7 @@ fn check_header(path: &Path) -> Result<(), String> {
     file.read_exact(&mut header).map_err(text)?;
     let metadata: Metadata = serde_json::from_slice(&header).map_err(|error| error.to_string())?;
     let expected = 8 + length + metadata.data_len() as u64;
-    if expected == size { Ok(()) } else { Err(format!("it has {size} bytes, its header says {expected}")) }
+    if expected == size { Ok(metadata) } else { Err(format!("it has {size} bytes, its header says {expected}")) }
 }
 
 #[cfg(test)]

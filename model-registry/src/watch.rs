@@ -16,7 +16,8 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use crate::{
     error::RegistryError,
-    name::{Label, ModelName, Version},
+    labels::Labels,
+    name::{ModelName, Version},
     registry::Registry,
 };
 
@@ -55,16 +56,17 @@ type Snapshot = BTreeMap<ModelName, ModelState>;
 
 #[derive(PartialEq, Eq)]
 struct ModelState {
-    labels: Result<BTreeMap<Label, Version>, String>,
+    labels: Result<Labels, String>,
     versions: Vec<(Version, Result<String, String>)>,
 }
 
 impl Registry {
-    /// Calls `changed` with the models that changed since this call, from a thread of its own, until dropped.
+    /// Calls `looked` after each look at the registry with the models that changed since the one before (or since this
+    /// call), or with what kept it from being read; from a thread of its own, until dropped.
     pub fn watch(
         &self,
         options: WatchOptions,
-        changed: impl Fn(&BTreeSet<ModelName>) + Send + 'static,
+        looked: impl Fn(Result<&BTreeSet<ModelName>, &RegistryError>) + Send + 'static,
     ) -> Result<Watch, RegistryError> {
         let refused = |reason: String| RegistryError::Watch { path: self.root().to_owned(), reason };
         let (wake, woken) = mpsc::channel();
@@ -80,11 +82,12 @@ impl Registry {
                     Ok(now) => {
                         let models = difference(&before, &now);
                         before = now;
-                        if !models.is_empty() {
-                            changed(&models);
-                        }
+                        looked(Ok(&models));
                     }
-                    Err(error) => tracing::warn!(%error, "the registry cannot be read; what it said before stands"),
+                    Err(error) => {
+                        tracing::warn!(%error, "the registry cannot be read; what it said before stands");
+                        looked(Err(&error));
+                    }
                 }
             }
         };
@@ -191,7 +194,13 @@ mod tests {
         publish(&registry, "other");
         publish(&registry, "minilm");
         let (sender, changes) = mpsc::channel();
-        let watch = registry.watch(options, move |models| sender.send(models.clone()).unwrap()).unwrap();
+        let tell = move |models: Result<&BTreeSet<ModelName>, &RegistryError>| {
+            let models = models.unwrap();
+            if !models.is_empty() {
+                sender.send(models.clone()).unwrap();
+            }
+        };
+        let watch = registry.watch(options, tell).unwrap();
         let model: ModelName = "minilm".parse().unwrap();
         let version = publish(&registry, "minilm");
         assert_eq!(changes.recv_timeout(NEVER).unwrap(), [model.clone()].into());

@@ -3,15 +3,11 @@
 
 use std::path::Path;
 
-use candle_core::{DType, Device, Result as CandleResult, Tensor};
-use candle_nn::VarBuilder;
+use candle_core::{Device, Result as CandleResult, Tensor};
 use candle_transformers::models::bert::{BertModel, Config};
-use safetensors::SafeTensors;
 
+use crate::weights::Weights;
 use crate::{ModelError, files};
-
-const WEIGHTS_HINT: &str =
-    "; weights are loaded from safetensors only: convert other formats with the `safetensors` package for Python";
 
 /// A loaded network, its weights in f32 on one device.
 pub(crate) struct Bert {
@@ -24,11 +20,12 @@ impl Bert {
     pub(crate) fn load(dir: &Path, device: &Device) -> Result<Self, ModelError> {
         let config: Config = files::json(&dir.join("config.json"), "")?;
         let path = dir.join("model.safetensors");
-        let bytes = files::bytes(&path, WEIGHTS_HINT)?;
-        let prefix = prefix(&bytes).map_err(|reason| ModelError::format(&path, reason))?;
-        let weights = VarBuilder::from_buffered_safetensors(bytes, DType::F32, device)
-            .and_then(|weights| BertModel::load(if prefix.is_empty() { weights } else { weights.pp(prefix) }, &config));
-        Ok(Self { model: weights.map_err(|error| ModelError::format(path, error))?, config })
+        let weights = Weights::open(&path)?;
+        let prefix = prefix(&weights).map_err(|reason| ModelError::format(&path, reason))?;
+        let weights = weights.on(device);
+        let weights = if prefix.is_empty() { weights } else { weights.pp(prefix) };
+        let model = BertModel::load(weights, &config).map_err(|error| ModelError::format(path, error))?;
+        Ok(Self { model, config })
     }
 
     /// Token vectors, f32 `[rows, tokens, hidden]`, of ids u32 `[rows, tokens]`; `mask` is f32 of the same shape, 1
@@ -64,9 +61,8 @@ impl Bert {
 }
 
 /// What stands before the names of the weights: nothing, or `bert` when they were saved with a head on top.
-fn prefix(bytes: &[u8]) -> Result<String, String> {
+fn prefix(weights: &Weights) -> Result<String, String> {
     const FIRST: &str = "embeddings.word_embeddings.weight";
-    let weights = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
     for name in weights.names() {
         match name.strip_suffix(FIRST) {
             Some("") => return Ok(String::new()),

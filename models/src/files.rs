@@ -7,9 +7,6 @@ use serde::de::DeserializeOwned;
 use crate::ModelError;
 
 /// The whole file. `hint` says what it is for, or how to get it; empty, or starts with `; `.
-///
-/// Weights are read this way as well, and not mapped: a mapped file that is cut short while it is served kills
-/// the process.
 pub(crate) fn bytes(path: &Path, hint: &'static str) -> Result<Vec<u8>, ModelError> {
     std::fs::read(path).map_err(|source| ModelError::File { path: path.to_owned(), source, hint })
 }

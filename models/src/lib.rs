@@ -21,10 +21,12 @@ mod device;
 mod error;
 mod files;
 mod golden;
+mod head;
 mod pooling;
 mod ragged;
 mod text_encoder;
 mod tokenizer;
+mod weights;
 
 pub use device::DeviceSpec;
 pub use error::ModelError;

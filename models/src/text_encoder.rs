@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::bert::Bert;
 use crate::buckets::{self, Bucket, Cost};
-use crate::pooling::Pooling;
+use crate::head::Head;
 use crate::{DeviceSpec, ModelError, Ragged, Tokenizer, files};
 
 /// What a forward pass costs beside its rows, in tokens' dense work (see [`Cost`]): the time at no tokens, by the line
@@ -20,7 +20,7 @@ const LAUNCH_CUDA: f32 = 1024.0;
 /// A text encoder on its device. Immutable: any number of threads may call it, though one at a time is fastest.
 pub struct TextEncoder {
     network: Bert,
-    pooling: Pooling,
+    head: Head,
     tokenizer: Arc<Tokenizer>,
     device: Device,
     cost: Cost,
@@ -34,7 +34,7 @@ struct KindConfig {
 
 impl TextEncoder {
     /// Loads the version in `dir`, laid out as a Hugging Face repository of sentence-transformers: `config.json`,
-    /// `model.safetensors`, `tokenizer.json`, `modules.json` and `1_Pooling/config.json`.
+    /// `model.safetensors`, `tokenizer.json`, `modules.json` and what it names, as `1_Pooling/config.json`.
     ///
     /// # Errors
     /// A [`ModelError`] that names the file that is missing, damaged or asks for something unsupported, or the device
@@ -49,16 +49,16 @@ impl TextEncoder {
             };
             return Err(ModelError::Unsupported { path, what, supported: "bert" });
         }
-        let pooling = Pooling::load(dir)?;
         let (spec, device) = (device, device.open()?);
         let network = Bert::load(dir, &device)?;
+        let head = Head::load(dir, network.hidden(), &device)?;
         let tokenizer = Arc::new(Tokenizer::load(dir, network.positions(), network.vocabulary())?);
         let launch = match spec {
             DeviceSpec::Cpu => LAUNCH_CPU,
             DeviceSpec::Cuda(_) => LAUNCH_CUDA,
         };
         let cost = Cost { launch, hidden: network.hidden(), intermediate: network.intermediate() };
-        Ok(Self { network, pooling, tokenizer, device, cost })
+        Ok(Self { network, head, tokenizer, device, cost })
     }
 
     /// The version's tokenizer, to share with the threads that make rows.
@@ -68,7 +68,7 @@ impl TextEncoder {
 
     /// Length of an embedding.
     pub fn dimensions(&self) -> usize {
-        self.network.hidden()
+        self.head.dimensions()
     }
 
     /// Number of token ids the network knows; ids are below it.
@@ -136,6 +136,6 @@ impl TextEncoder {
         let ids = Tensor::from_vec(ids, shape, &self.device)?;
         let mask = Tensor::from_vec(mask, shape, &self.device)?;
         let hidden = self.network.forward(&ids, &mask)?;
-        Ok(self.pooling.apply(&hidden, &mask)?.to_vec2()?)
+        Ok(self.head.apply(&hidden, &mask)?.to_vec2()?)
     }
 }

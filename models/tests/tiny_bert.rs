@@ -156,13 +156,80 @@ fn an_unknown_pooling_or_module_is_refused_by_name() {
         &json!({"pooling_mode_cls_token": true, "pooling_mode_max_tokens": true}),
     );
     assert!(refusal(dir.path()).contains("cls_token, max_tokens"));
-    let dense = json!([
-        {"path": "", "type": "sentence_transformers.models.Transformer"},
-        {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
-        {"path": "2_Dense", "type": "sentence_transformers.models.Dense"},
-    ]);
-    write_json(dir.path(), "modules.json", &dense);
-    assert!(refusal(dir.path()).contains("Dense"));
+    write_pooling(dir.path(), "mean_tokens", true);
+    for (class, path) in [("LSTM", "2_LSTM"), ("Pooling", "1_Pooling")] {
+        add_module(dir.path(), class, path);
+        let error = refusal(dir.path());
+        assert!(error.contains("modules.json") && error.contains(class), "{error}");
+    }
+}
+
+fn add_module(dir: &Path, class: &str, path: &str) {
+    let mut modules: Vec<Value> = serde_json::from_slice(&fs::read(dir.join("modules.json")).unwrap()).unwrap();
+    modules.push(json!({"path": path, "type": format!("sentence_transformers.models.{class}")}));
+    write_json(dir, "modules.json", &modules.into());
+}
+
+/// Adds a Dense module with the weights `[out, in]`, by rows.
+fn add_dense(dir: &Path, path: &str, activation: &str, weight: &Tensor, bias: Option<&Tensor>) {
+    let (out, into) = weight.dims2().unwrap();
+    fs::create_dir_all(dir.join(path)).unwrap();
+    let config = json!({
+        "in_features": into, "out_features": out, "bias": bias.is_some(),
+        "activation_function": format!("torch.nn.modules.activation.{activation}"),
+    });
+    write_json(dir, &format!("{path}/config.json"), &config);
+    let mut tensors = HashMap::from([("linear.weight", weight.clone())]);
+    tensors.extend(bias.map(|bias| ("linear.bias", bias.clone())));
+    candle_core::safetensors::save(&tensors, dir.join(path).join("model.safetensors")).unwrap();
+    add_module(dir, "Dense", path);
+}
+
+#[test]
+fn dense_layers_follow_the_pooling_in_their_order() {
+    let (dir, cpu) = (version(1), &Device::Cpu);
+    let row = [2, 5, 7, 3];
+    let pooled = embed_one(&load(dir.path()).unwrap(), &row);
+    let weight: Vec<f32> = (0..3 * 16).map(|at| (at as f32 * 0.7).sin()).collect();
+    let bias = [0.5_f32, -0.25, 1.0];
+    let dense = |input: &[f32], weight: &[f32], bias: f32| {
+        input.iter().zip(weight).map(|(input, weight)| input * weight).sum::<f32>() + bias
+    };
+    let tensor = Tensor::from_slice(&weight, (3, 16), cpu).unwrap();
+    add_dense(dir.path(), "2_Dense", "Tanh", &tensor, Some(&Tensor::new(&bias, cpu).unwrap()));
+    let mut wanted: Vec<f32> =
+        weight.chunks(16).zip(bias).map(|(weight, bias)| dense(&pooled, weight, bias).tanh()).collect();
+    let encoder = load(dir.path()).unwrap();
+    assert_eq!(encoder.dimensions(), 3);
+    assert_close(&embed_one(&encoder, &row), &wanted);
+
+    add_module(dir.path(), "Normalize", "3_Normalize");
+    let turn = [0.0_f32, 0.0, 1.0, 1.0, 0.0, 0.0];
+    add_dense(dir.path(), "4_Dense", "Identity", &Tensor::from_slice(&turn, (2, 3), cpu).unwrap(), None);
+    let norm = wanted.iter().map(|x| x * x).sum::<f32>().sqrt();
+    wanted = vec![wanted[2] / norm, wanted[0] / norm];
+    assert_close(&embed_one(&load(dir.path()).unwrap(), &row), &wanted);
+}
+
+#[test]
+fn a_dense_layer_that_does_not_fit_is_refused_and_named() {
+    let cpu = &Device::Cpu;
+    let square = |size: usize| Tensor::zeros((size, size), DType::F32, cpu).unwrap();
+    let dir = version(1);
+    add_dense(dir.path(), "2_Dense", "Tanh", &square(8), None);
+    assert!(refusal(dir.path()).contains("in_features is 8"));
+    let dir = version(1);
+    add_dense(dir.path(), "2_Dense", "Softsign", &square(16), None);
+    assert!(refusal(dir.path()).contains("Softsign"));
+    let dir = version(1);
+    add_dense(dir.path(), "2_Dense", "Tanh", &square(16), None);
+    candle_core::safetensors::save(
+        &HashMap::from([("linear.weight", square(4))]),
+        dir.path().join("2_Dense/model.safetensors"),
+    )
+    .unwrap();
+    let error = refusal(dir.path());
+    assert!(error.contains("2_Dense/model.safetensors") && error.contains("shape"), "{error}");
 }
 
 #[test]

@@ -24,6 +24,7 @@ pub mod lexical;
 pub mod log;
 pub mod recommend;
 pub mod rpc;
+mod priority;
 mod run;
 pub mod search;
 pub mod serving;

@@ -260,7 +260,7 @@ fn set_labels(
 ) -> Result<(), RegistryError> {
     let labels = registry.labels(&request.model)?;
     for label in &request.labels {
-        let current = labels.get(label).copied();
+        let current = labels.get(label);
         if current.is_none() || (moving == Moving::Always && current != Some(version.version)) {
             registry.set_label(&request.model, label, version.version, current)?;
         }

@@ -5,15 +5,17 @@
 use std::{
     env,
     ffi::OsString,
+    fmt::Display,
     net::SocketAddr,
     path::{Path, PathBuf},
-    str::FromStr as _,
+    str::FromStr,
     time::Duration,
 };
 
 use config::{Config as Layers, Environment, File, FileFormat};
 use serde::{Deserialize, Deserializer};
 use vitrine_models::DeviceSpec;
+use vitrine_registry::lifecycle::Policy;
 
 /// The defaults, as a commented file: what `vitrine-server --print-config` shows.
 pub const DEFAULTS: &str = include_str!("defaults.toml");
@@ -94,7 +96,12 @@ pub struct Limits {
 pub struct TextEncoder {
     pub model: String,
     pub label: String,
-    #[serde(deserialize_with = "device")]
+    #[serde(deserialize_with = "parsed")]
+    pub policy: Policy,
+    #[serde(deserialize_with = "duration")]
+    pub keep_previous: Duration,
+    pub memory_budget_bytes: u64,
+    #[serde(deserialize_with = "parsed")]
     pub device: DeviceSpec,
     pub max_batch_tokens: usize,
     pub max_queue_rows: usize,
@@ -236,7 +243,7 @@ fn optional_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
         .map_err(|_| serde::de::Error::custom(format!("`{text}` is no address; write it as \"127.0.0.1:9100\"")))
 }
 
-fn device<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DeviceSpec, D::Error> {
+fn parsed<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(deserializer: D) -> Result<T, D::Error> {
     String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
 }
 
@@ -270,6 +277,7 @@ mod tests {
             ("search.min_similarity", "7"),
             ("search.fusion", "magic"),
             ("text_encoder.device", "tpu"),
+            ("text_encoder.policy", "newest"),
             ("listen", "nowhere"),
         ] {
             let message = with(key, value).unwrap_err().to_string();

@@ -1,34 +1,40 @@
 //! What is loaded, for those who ask.
 
 use std::{
+    collections::BTreeMap,
     io,
     sync::{Arc, mpsc},
     time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
-use tokio::sync::watch;
-use vitrine_registry::{Label, ModelName, NameError};
+use arc_swap::ArcSwap;
+use tokio::sync::{broadcast, oneshot, watch};
+use vitrine_registry::{Label, ModelName, NameError, Version};
 
 use super::{
-    Encoder, EncoderError, EncoderOptions, EncoderState,
-    follow::{Event, Follower},
+    Encoder, EncoderError, EncoderOptions, Pinned, Refused, Transition, VersionStatus, Wish,
+    answering::Answering,
+    lifecycle::{
+        Event, Lifecycle, Start,
+        wishes::{Setting, Wishes},
+    },
     load::{Load, LoadNetwork},
+    loader,
     states::States,
 };
 use crate::batch::{Batcher, ShutdownTimedOut};
 
-/// The loaded text encoders of this server. Dropping it, or [`shutdown`](Self::shutdown), unloads them.
+/// The text encoders of this server. Dropping it, or [`shutdown`](Self::shutdown), unloads them.
 pub struct Encoders {
-    label: String,
-    answering: Arc<ArcSwapOption<Encoder>>,
+    model: String,
+    answering: Arc<ArcSwap<Answering>>,
     loaded: watch::Receiver<Vec<Arc<Encoder>>>,
     pub(super) states: States,
     events: mpsc::Sender<Event>,
     device: Arc<Batcher>,
 }
 
-/// Why encoders could not be started. A registry that is missing is no reason: see [`Encoders::states`].
+/// Why encoders could not be started. A registry that is missing is no reason: see [`Encoders::problem`].
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Not a model's name.
@@ -43,7 +49,7 @@ pub enum StartError {
 }
 
 impl Encoders {
-    /// Starts to follow the label, and returns at once: loading goes on behind.
+    /// Starts to bring up what is wanted, and returns at once: loading goes on behind.
     ///
     /// # Errors
     /// Names that are none, and a system without threads to give.
@@ -54,63 +60,90 @@ impl Encoders {
 
     pub(super) fn start_with(options: EncoderOptions, load: Box<dyn Load>) -> Result<Self, StartError> {
         let model: ModelName = options.model.parse().map_err(StartError::Model)?;
-        let label: Label = options.label.parse().map_err(StartError::Label)?;
+        let default: Label = options.label.parse().map_err(StartError::Label)?;
         let device = Arc::new(Batcher::start(&options.device.to_string(), options.device_options())?);
-        let answering = Arc::new(ArcSwapOption::empty());
+        let answering = Arc::new(ArcSwap::default());
         let (publish, loaded) = watch::channel(Vec::new());
         let states = States::default();
         let (events, arriving) = mpsc::channel();
-        let follower = Follower {
+        let wishes = Wishes::new(Setting {
             model,
-            label,
-            load,
+            policy: options.policy.clone(),
+            default,
+            keep: options.keep_previous,
+            memory: options.state_file.clone(),
+        });
+        let name = options.model.clone();
+        let lifecycle = Lifecycle::new(Start {
+            options,
+            wishes,
             device: Arc::clone(&device),
-            answering: Arc::clone(&answering),
-            publish,
+            jobs: loader::start(load, events.clone())?,
             states: states.clone(),
-            wake: events.clone(),
-            waiting: None,
-            options: options.clone(),
-        };
-        std::thread::Builder::new().name("encoder-loader".to_owned()).spawn(move || follower.run(&arriving))?;
-        Ok(Self { label: options.label, answering, loaded, states, events, device })
+            answering: Arc::clone(&answering),
+            loaded: publish,
+            events: events.clone(),
+        });
+        std::thread::Builder::new().name("encoder-lifecycle".to_owned()).spawn(move || lifecycle.run(&arriving))?;
+        Ok(Self { model: name, answering, loaded, states, events, device })
     }
 
-    /// The encoder that a request is to use, for as long as it holds it. `selector` is a label or a version's number;
-    /// none: the label that is followed.
+    /// The name of the model whose versions these are.
+    pub fn model(&self) -> &str {
+        &self.model
+    }
+
+    /// The version that a request is to use, for as long as it holds it. `selector` is a label or a version's number;
+    /// none: the label that answers by default.
     ///
     /// # Errors
-    /// [`EncoderError::NotLoaded`], with the reason.
-    pub fn resolve(&self, selector: Option<&str>) -> Result<Arc<Encoder>, EncoderError> {
-        let Some(selector) = selector.filter(|selector| *selector != self.label) else {
-            return self.answering.load_full().ok_or_else(|| EncoderError::NotLoaded { detail: self.states.explain() });
-        };
-        let loaded = self.loaded.borrow();
-        let found = loaded.iter().find(|encoder| selector.parse() == Ok(encoder.version));
-        found.cloned().ok_or_else(|| EncoderError::NotLoaded {
-            detail: format!("`{selector}` is neither the label `{}` nor the number of a loaded version", self.label),
-        })
+    /// [`EncoderError::NotLoaded`], with the reason, or with what is loaded.
+    pub fn resolve(&self, selector: Option<&str>) -> Result<Pinned, EncoderError> {
+        self.answering.load().resolve(selector, &self.states)
+    }
+
+    /// What each label answers with here.
+    pub fn labels(&self) -> BTreeMap<String, u32> {
+        let answering = self.answering.load();
+        answering.labels.iter().map(|(label, encoder)| (label.clone(), encoder.version)).collect()
     }
 
     /// What is done with each version that was ever wanted here, by number.
-    pub fn states(&self) -> Vec<EncoderState> {
+    pub fn states(&self) -> Vec<VersionStatus> {
         self.states.list()
     }
 
-    /// Why the label cannot be followed now: no registry, no such model, no such label. `None` when it can.
+    /// Every change of a version's state from now on.
+    pub fn transitions(&self) -> broadcast::Receiver<Transition> {
+        self.states.transitions()
+    }
+
+    /// Why the labels cannot be followed now: no registry, no such model, no such label. `None` when they can.
     pub fn problem(&self) -> Option<String> {
         self.states.problem()
     }
 
-    /// The loaded encoders, and each change: a version is here before it answers (see
-    /// [`EncoderOptions::index_first`]) and is gone from here once it is to unload.
+    /// The loaded encoders, and each change: a version is here before it answers, while its vectors are made, and is gone
+    /// from here once it is to unload.
     pub fn subscribe(&self) -> watch::Receiver<Vec<Arc<Encoder>>> {
         self.loaded.clone()
     }
 
-    /// Says that the vectors of a version are there: it may take the place of the one that answers.
-    pub fn indexed(&self, version: u32) {
-        self.send(Event::Indexed(version));
+    /// Says that the vectors of a version are there, or why they never will be.
+    pub fn indexed(&self, version: u32, outcome: Result<(), String>) {
+        if let Some(version) = Version::new(version) {
+            self.send(Event::Indexed(version, outcome));
+        }
+    }
+
+    /// Resolves when a wish is fulfilled. Whoever stops waiting does not take the wish back.
+    ///
+    /// # Errors
+    /// Why it will not be fulfilled.
+    pub async fn wish(&self, wish: Wish) -> Result<(), Refused> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Event::Asked(wish, reply));
+        answer.await.unwrap_or(Err(Refused::Ending))
     }
 
     /// Lets nothing more in, answers what has been let in for at most `within`, and unloads everything.
@@ -119,7 +152,7 @@ impl Encoders {
     /// When a batch still runs at the end of that time.
     pub async fn shutdown(&self, within: Duration) -> Result<(), ShutdownTimedOut> {
         self.send(Event::Stop);
-        self.answering.store(None);
+        self.answering.store(Arc::default());
         self.device.shutdown(within).await
     }
 

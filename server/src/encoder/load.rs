@@ -26,10 +26,14 @@ pub(super) trait Tokenize: Send + Sync {
     fn row(&self, text: &str) -> Result<Row, String>;
 }
 
+/// Is told before a version's first run.
+pub(super) type Warming<'a> = dyn Fn() -> Result<(), String> + Sync + 'a;
+
 /// Loads versions; tests put their own in its place.
-pub(super) trait Load: Send {
-    /// Loads a version whose files have been verified, and tells `warming` before its first run. The error says why not.
-    fn load(&self, version: &VersionDir, warming: &dyn Fn()) -> Result<Model, String>;
+pub(super) trait Load: Send + Sync {
+    /// Loads a version whose files have been verified, and tells `warming` before its first run, which may end it. The
+    /// error says why not.
+    fn load(&self, version: &VersionDir, warming: &Warming) -> Result<Model, String>;
 }
 
 /// Loads networks onto a device.
@@ -38,13 +42,13 @@ pub(super) struct LoadNetwork {
 }
 
 impl Load for LoadNetwork {
-    fn load(&self, version: &VersionDir, warming: &dyn Fn()) -> Result<Model, String> {
+    fn load(&self, version: &VersionDir, warming: &Warming) -> Result<Model, String> {
         let task = &version.manifest.task;
         if task != TEXT_EMBEDDING {
             return Err(format!("its task is {task}, not {TEXT_EMBEDDING}"));
         }
         let network = TextEncoder::load(&version.path, &self.device).map_err(|error| error.to_string())?;
-        warming();
+        warming()?;
         match check_golden(&version.path, &network, GOLDEN_TOLERANCE).map_err(|error| error.to_string())? {
             GoldenCheck::Matched { rows, difference } => tracing::debug!(rows, difference, "golden rows match"),
             GoldenCheck::NotRecorded => {

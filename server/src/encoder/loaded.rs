@@ -12,9 +12,8 @@ use std::{
 use metrics::{Counter, counter};
 use moka::future::Cache;
 use tokio::task;
-use vitrine::v1::ServedBy;
 
-use super::{EncoderError, QUERY_CACHE, TEXT_EMBEDDING, load::Tokenize, states::Attempt};
+use super::{EncoderError, QUERY_CACHE, load::Tokenize, states::Requests};
 use crate::batch::{BatchError, Class, Lane, Output, Row};
 
 /// Texts up to this long are tokenised where they are; longer ones, and many, where blocking does no harm.
@@ -29,10 +28,8 @@ pub struct Encoder {
     pub model: String,
     /// The version's number.
     pub version: u32,
-    /// The label it was loaded for.
-    pub label: String,
     dimensions: usize,
-    attempt: Attempt,
+    requests: Requests,
     /// Rows and tokens that one bulk request may have.
     bulk_limits: (usize, usize),
     tokenize: Arc<dyn Tokenize>,
@@ -46,9 +43,8 @@ pub struct Encoder {
 pub(super) struct EncoderParts {
     pub model: String,
     pub version: u32,
-    pub label: String,
     pub dimensions: usize,
-    pub attempt: Attempt,
+    pub requests: Requests,
     pub bulk_limits: (usize, usize),
     pub tokenize: Arc<dyn Tokenize>,
     pub lane: Lane,
@@ -57,15 +53,14 @@ pub(super) struct EncoderParts {
 
 impl Encoder {
     pub(super) fn new(parts: EncoderParts) -> Self {
-        let EncoderParts { model, version, label, dimensions, attempt, bulk_limits, tokenize, lane, query_cache_bytes } =
-            parts;
+        let EncoderParts { model, version, dimensions, requests, bulk_limits, tokenize, lane, query_cache_bytes } = parts;
         let weigh = |text: &String, vector: &Arc<[f32]>| {
             u32::try_from(text.len() + size_of_val::<[f32]>(vector) + ENTRY_BYTES).unwrap_or(u32::MAX)
         };
         let queries = Cache::builder().max_capacity(query_cache_bytes).weigher(weigh).build();
         let count = |outcome: &'static str| counter!(QUERY_CACHE, "model" => model.clone(), "version" => version.to_string(), "outcome" => outcome);
         let (hits, misses) = (count("hit"), count("miss"));
-        Self { model, version, label, dimensions, attempt, bulk_limits, tokenize, lane, queries, hits, misses }
+        Self { model, version, dimensions, requests, bulk_limits, tokenize, lane, queries, hits, misses }
     }
 
     /// How many numbers its vectors have.
@@ -73,19 +68,9 @@ impl Encoder {
         self.dimensions
     }
 
-    /// Which attempt to load the version it comes from.
-    pub(super) fn attempt(&self) -> Attempt {
-        self.attempt
-    }
-
-    /// As answers name it.
-    pub fn served_by(&self) -> ServedBy {
-        ServedBy {
-            task: TEXT_EMBEDDING.to_owned(),
-            model: self.model.clone(),
-            version: self.version,
-            label: self.label.clone(),
-        }
+    /// Counts the requests it is given.
+    pub(super) fn requests(&self) -> &Requests {
+        &self.requests
     }
 
     /// The vector of a query. Recent ones are kept, and equal queries that come at the same time are run once.

@@ -1,19 +1,24 @@
 //! The loaded versions of text encoders.
 //!
-//! [`Encoders`] follows a label of the registry: the version it names is checked, loaded, warmed up, and only then
-//! answers; the one before answers until then, and leaves when its last request has ended. A version that fails never
-//! takes the place of a good one, and is tried again only when the registry changes. Without any version, or without a
-//! registry, there is no encoder: the reason is in [`Encoders::states`] and in [`EncoderError::NotLoaded`].
+//! [`Encoders`] brings up the versions that are wanted: each is checked, loaded, warmed up, waits for its vectors of every
+//! catalog, and only then do labels answer with it; the version before answers until then, and leaves with its last request.
+//! A version that fails never takes the place of a good one. Without any version, or without a registry, there is no
+//! encoder: the reason is in [`Encoders::states`] and in [`EncoderError::NotLoaded`].
 //!
-//! - [`encoders`]: what is loaded, for those who ask. [`loaded`]: one loaded version: text in, vectors out.
-//! - [`options`]: what an operator sets. `follow`: the thread that loads. `load`: from a version's folder to a model.
+//! - [`encoders`]: what is loaded, for those who ask. `answering`: which version answers for what.
+//! - [`loaded`]: one loaded version: text in, vectors out.
+//! - [`lifecycle`]: the thread that decides. `loader`: the thread that loads. `load`: from a version's folder to a model.
+//! - [`states`]: what is done with each version. [`options`]: what an operator sets. `memory`: what there is room for.
 
+pub mod answering;
 pub mod encoders;
-mod follow;
+pub mod lifecycle;
 mod load;
 pub mod loaded;
+mod loader;
+mod memory;
 pub mod options;
-mod states;
+pub mod states;
 #[cfg(test)]
 mod tests;
 
@@ -21,16 +26,24 @@ use std::time::Duration;
 
 use crate::batch::BatchError;
 
+pub use answering::Pinned;
 pub use encoders::{Encoders, StartError};
+pub use lifecycle::{Refused, Wish};
 pub use loaded::Encoder;
 pub use options::EncoderOptions;
-pub use states::EncoderState;
+pub use states::{Transition, VersionStatus};
 
 /// The task these models are for, as manifests name it.
 pub const TEXT_EMBEDDING: &str = "text-embedding";
 
 /// Counts queries by whether their vector was kept from before (`hit`) or not (`miss`). By model, version and outcome.
 pub const QUERY_CACHE: &str = "vitrine_query_cache_total";
+
+/// When the registry was last read, in seconds since 1970: what serves is as stale as this is long ago.
+pub const REGISTRY_READ: &str = "vitrine_registry_last_read_timestamp_seconds";
+
+/// The version that a label answers with on this server, 0 for none. By model and label.
+pub const LABEL_VERSION: &str = "vitrine_label_version";
 
 /// Why a text has no vector.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

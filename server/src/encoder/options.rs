@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use vitrine_models::DeviceSpec;
+use vitrine_registry::lifecycle::Policy;
 
 use crate::batch::{DeviceOptions, LaneOptions, RowCost};
 
@@ -13,8 +14,16 @@ pub struct EncoderOptions {
     pub registry: PathBuf,
     /// The model's name in the registry.
     pub model: String,
-    /// The label whose version answers.
+    /// The label whose version answers by default.
     pub label: String,
+    /// Which versions are loaded beside those that labels name.
+    pub policy: Policy,
+    /// How long a version stays loaded after a label has left it, for a quick way back.
+    pub keep_previous: Duration,
+    /// The memory that versions may take together, in bytes. 0: what the device has.
+    pub memory_budget_bytes: u64,
+    /// Where to write down what labels answer with, so that they do so again after a restart.
+    pub state_file: Option<PathBuf>,
     /// Where it runs.
     pub device: DeviceSpec,
     /// The most texts that run together.
@@ -32,9 +41,6 @@ pub struct EncoderOptions {
     /// The part of the device's time that items get even while queries would take all of it. From 0 up to, not
     /// including, 1.
     pub bulk_share: f64,
-    /// Whether a version that is to take another's place waits, loaded, until
-    /// [`Encoders::indexed`](super::Encoders::indexed) says that its vectors are there. The first version never waits.
-    pub index_first: bool,
     /// How long to wait before looking again for a registry that is missing or cannot be read.
     pub registry_retry: Duration,
 }
@@ -45,6 +51,10 @@ impl Default for EncoderOptions {
             registry: PathBuf::from("vitrine-registry"),
             model: "minilm".to_owned(),
             label: "stable".to_owned(),
+            policy: Policy::Labels,
+            keep_previous: Duration::from_mins(10),
+            memory_budget_bytes: 0,
+            state_file: None,
             device: DeviceSpec::Cpu,
             max_batch_rows: 256,
             max_batch_tokens: 4_096,
@@ -53,7 +63,6 @@ impl Default for EncoderOptions {
             bulk_batch_time: Duration::from_millis(50),
             quiet_bulk_batch_time: Duration::from_millis(250),
             bulk_share: 0.1,
-            index_first: false,
             registry_retry: Duration::from_secs(5),
         }
     }

@@ -1,81 +1,124 @@
 //! What this server does with each version, for those who ask.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::SystemTime,
+};
 
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use vitrine::v1::VersionState;
+use vitrine_registry::lifecycle::Phase;
+
+/// How many changes a slow watcher may be behind before it misses some.
+const TRANSITIONS: usize = 256;
 
 /// What this server does with a version.
-#[derive(Clone, Debug, PartialEq)]
-pub struct EncoderState {
+#[derive(Clone, Debug)]
+pub struct VersionStatus {
     /// The model's name.
     pub model: String,
     /// The version's number.
     pub version: u32,
-    /// What is being done with it. `WARMING` as well while its vectors are being made.
+    /// Where in its life it is.
     pub state: VersionState,
     /// For `FAILED`: why.
     pub failure: String,
     /// Where it runs, as `cpu`. Empty when it is not loaded.
     pub device: String,
+    /// The memory it takes, or would take, in bytes.
+    pub memory_bytes: u64,
+    /// When it came into its state.
+    pub since: SystemTime,
+    /// Requests it was given since it was loaded.
+    pub requests: Requests,
+}
+
+/// Counts the requests of a version.
+#[derive(Clone, Debug, Default)]
+pub struct Requests(Arc<AtomicU64>);
+
+impl Requests {
+    /// One more.
+    pub(super) fn count(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many there were.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A version that came into another state.
+#[derive(Clone, Debug)]
+pub struct Transition {
+    /// The state it left; unspecified when it was in none.
+    pub previous: VersionState,
+    /// What it is now.
+    pub now: VersionStatus,
 }
 
 /// The states, shared by those who change them and those who ask.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct States {
     inner: Arc<watch::Sender<Inner>>,
+    transitions: broadcast::Sender<Transition>,
 }
 
 #[derive(Default)]
 pub(super) struct Inner {
-    versions: BTreeMap<u32, (Attempt, EncoderState)>,
-    attempts: u64,
+    versions: BTreeMap<u32, VersionStatus>,
     problem: Option<String>,
 }
 
-/// One attempt to load a version. It may be loaded anew while what an earlier attempt loaded still drains: then only the
-/// later one is told of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Attempt(u64);
+impl Default for States {
+    fn default() -> Self {
+        Self { inner: Arc::default(), transitions: broadcast::channel(TRANSITIONS).0 }
+    }
+}
 
 impl States {
-    /// Begins an attempt to load a version.
-    pub fn begin(&self, loading: EncoderState) -> Attempt {
-        let mut attempt = Attempt(0);
+    /// Takes note of what is done with a version now.
+    pub fn set(&self, now: VersionStatus) {
+        let mut previous = VersionState::Unspecified;
         self.inner.send_modify(|inner| {
-            inner.attempts += 1;
-            attempt = Attempt(inner.attempts);
-            inner.versions.insert(loading.version, (attempt, loading));
-        });
-        attempt
-    }
-
-    /// Changes the state of what an attempt loaded. What has failed or left memory stays so.
-    pub fn set(&self, of: Attempt, new: EncoderState) {
-        self.inner.send_modify(|inner| {
-            if let Some((attempt, state)) = inner.versions.get_mut(&new.version)
-                && *attempt == of
-                && !matches!(state.state, VersionState::Failed | VersionState::Ended)
-            {
-                *state = new;
+            if let Some(before) = inner.versions.insert(now.version, now.clone()) {
+                previous = before.state;
             }
         });
+        // Fails when nobody watches.
+        let _ = self.transitions.send(Transition { previous, now });
     }
 
-    /// Says why the label cannot be followed; `None` when it can.
+    /// Takes note that a version is wanted no more and was never begun.
+    pub fn forget(&self, version: u32) {
+        self.inner.send_modify(|inner| {
+            inner.versions.remove(&version);
+        });
+    }
+
+    /// Says why the registry cannot be followed; `None` when it can.
     pub fn set_problem(&self, problem: Option<String>) {
         self.inner.send_if_modified(|inner| {
             let new = inner.problem != problem;
             if let Some(problem) = problem.as_ref().filter(|_| new) {
-                tracing::warn!(problem, "the text encoder's label cannot be followed");
+                tracing::warn!(problem, "the text encoder's labels cannot be followed");
             }
             inner.problem = problem;
             new
         });
     }
 
-    pub fn list(&self) -> Vec<EncoderState> {
-        self.inner.borrow().versions.values().map(|(_, state)| state.clone()).collect()
+    pub fn list(&self) -> Vec<VersionStatus> {
+        self.inner.borrow().versions.values().cloned().collect()
+    }
+
+    pub fn transitions(&self) -> broadcast::Receiver<Transition> {
+        self.transitions.subscribe()
     }
 
     pub fn problem(&self) -> Option<String> {
@@ -88,14 +131,12 @@ impl States {
         if let Some(problem) = &inner.problem {
             return problem.clone();
         }
-        let telling = |state: &&EncoderState| {
-            matches!(state.state, VersionState::Loading | VersionState::Warming | VersionState::Failed)
-        };
-        match inner.versions.values().rev().map(|(_, state)| state).find(telling) {
-            Some(EncoderState { model, version, state: VersionState::Failed, failure, .. }) => {
+        let told = |status: &&VersionStatus| !matches!(status.state, VersionState::Draining | VersionState::Ended);
+        match inner.versions.values().rev().find(told) {
+            Some(VersionStatus { model, version, state: VersionState::Failed, failure, .. }) => {
                 format!("version {version} of {model} failed: {failure}")
             }
-            Some(EncoderState { model, version, .. }) => format!("version {version} of {model} is being loaded"),
+            Some(VersionStatus { model, version, .. }) => format!("version {version} of {model} is being loaded"),
             None => "the registry has not been read yet, or everything is being unloaded".to_owned(),
         }
     }
@@ -107,10 +148,24 @@ impl States {
     }
 }
 
+/// As the API names it.
+pub(super) fn state_of(phase: Phase) -> VersionState {
+    match phase {
+        Phase::Start => VersionState::Start,
+        Phase::Loading => VersionState::Loading,
+        Phase::Warming => VersionState::Warming,
+        Phase::Indexing => VersionState::Indexing,
+        Phase::Available => VersionState::Available,
+        Phase::Draining => VersionState::Draining,
+        Phase::Ended => VersionState::Ended,
+        Phase::Failed => VersionState::Failed,
+    }
+}
+
 #[cfg(test)]
 impl Inner {
     pub fn state(&self, version: u32) -> Option<VersionState> {
-        self.versions.get(&version).map(|(_, state)| state.state)
+        self.versions.get(&version).map(|status| status.state)
     }
 
     pub fn problem(&self) -> &str {

@@ -1,6 +1,6 @@
 //! The Open Inference Protocol: text encoders by themselves, for clients that know it and not Vitrine.
 
-use std::{sync::Arc, sync::atomic::Ordering};
+use std::sync::atomic::Ordering;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use tonic::{Request, Response, Status};
@@ -14,7 +14,7 @@ use vitrine::inference::{
 
 use super::{App, deadline::deadline, encoder_status};
 use crate::{
-    encoder::Encoder,
+    encoder::Pinned,
     error::{invalid, not_found},
 };
 
@@ -99,7 +99,7 @@ impl GrpcInferenceService for App {
 }
 
 impl App {
-    fn encoder_of(&self, model: &str, version: &str) -> Result<Arc<Encoder>, Status> {
+    fn encoder_of(&self, model: &str, version: &str) -> Result<Pinned, Status> {
         let configured = &self.config.text_encoder.model;
         if model != configured {
             return Err(not_found("model", model, &format!("this server runs `{configured}`")));

@@ -1,22 +1,30 @@
-//! `ModelService`: what the registry holds, what this server does with it, and moving labels.
+//! `ModelService`: what the registry holds, what this server does with it, loading, unloading, and moving labels.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, pin::Pin, time::Duration};
 
+use tokio::{sync::mpsc, time::interval};
+use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Code, Request, Response, Status};
 use vitrine::v1::{
-    GetModelRequest, ListModelsRequest, ListModelsResponse, Model, ModelVersion, SetLabelRequest, VersionState,
-    model_service_server::ModelService,
+    GetModelRequest, GetModelVersionRequest, ListModelsRequest, ListModelsResponse, LoadVersionRequest, Model,
+    ModelVersion, RollbackRequest, SetLabelRequest, UnloadVersionRequest, VersionState, WatchVersionsRequest,
+    WatchVersionsResponse, model_service_server::ModelService,
 };
-use vitrine_registry::{Label, ModelName, Registry, RegistryError, Version};
+use vitrine_registry::{Label, ModelName, Registry, RegistryError, Version, labels::Before};
 
 use super::{App, check};
 use crate::{
+    encoder::{Refused, Transition, VersionStatus, Wish},
     error::{Violations, internal, invalid, not_found, status, unavailable},
     token::stable_hash,
 };
 
 const DEFAULT_PAGE: usize = 50;
 const MAX_PAGE: usize = 1_000;
+/// How often a watcher is told how far a version is that is being indexed.
+const PROGRESS: Duration = Duration::from_secs(1);
+/// Changes that a slow watcher may be behind.
+const WATCH_BUFFER: usize = 64;
 
 #[tonic::async_trait]
 impl ModelService for App {
@@ -28,7 +36,7 @@ impl ModelService for App {
         let hash = stable_hash("ListModels");
         let after = self.list_position(&request.page_token, hash)?;
         let app = self.clone();
-        blocking(move || {
+        let answer = blocking(move || {
             let registry = app.registry()?;
             let mut names = registry.models().map_err(registry_status)?;
             names.retain(|name| after.as_deref().is_none_or(|after| name.as_str() > after));
@@ -38,67 +46,235 @@ impl ModelService for App {
             let next_page_token = app.list_token(hash, last);
             let models = names.iter().map(|name| app.model(&registry, name)).collect::<Result<_, _>>()?;
             Ok(ListModelsResponse { models, next_page_token })
-        })
-        .await
+        });
+        answer.await.map(Response::new)
     }
 
     async fn get_model(&self, request: Request<GetModelRequest>) -> Result<Response<Model>, Status> {
         let name = model_name(&request.into_inner().name)?;
+        self.read_model(name).await.map(Response::new)
+    }
+
+    async fn get_model_version(
+        &self,
+        request: Request<GetModelVersionRequest>,
+    ) -> Result<Response<ModelVersion>, Status> {
+        let (name, version) = version_name(&request.into_inner().name)?;
+        self.read_version(name, version).await.map(Response::new)
+    }
+
+    type WatchVersionsStream = Pin<Box<dyn Stream<Item = Result<WatchVersionsResponse, Status>> + Send>>;
+
+    async fn watch_versions(
+        &self,
+        request: Request<WatchVersionsRequest>,
+    ) -> Result<Response<Self::WatchVersionsStream>, Status> {
+        let name = request.into_inner().name;
+        let model = (!name.is_empty()).then(|| model_name(&name)).transpose()?;
+        let (sender, receiver) = mpsc::channel(WATCH_BUFFER);
         let app = self.clone();
-        blocking(move || app.model(&app.registry()?, &name)).await
+        // Ends when the caller does, or the server's encoders.
+        tokio::spawn(async move { app.watch(model, sender).await });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn load_version(&self, request: Request<LoadVersionRequest>) -> Result<Response<ModelVersion>, Status> {
+        let LoadVersionRequest { name, unload_first } = request.into_inner();
+        let (name, version) = version_name(&name)?;
+        self.must_run(&name)?;
+        // Before anything is asked for: is it there?
+        self.read_version(name.clone(), version).await?;
+        self.encoders.wish(Wish::Loaded { version, unload_first }).await.map_err(|refused| refused_status(&refused))?;
+        self.read_version(name, version).await.map(Response::new)
+    }
+
+    async fn unload_version(&self, request: Request<UnloadVersionRequest>) -> Result<Response<ModelVersion>, Status> {
+        let (name, version) = version_name(&request.into_inner().name)?;
+        self.must_run(&name)?;
+        self.read_version(name.clone(), version).await?;
+        self.encoders.wish(Wish::Unloaded { version }).await.map_err(|refused| refused_status(&refused))?;
+        self.read_version(name, version).await.map(Response::new)
     }
 
     async fn set_label(&self, request: Request<SetLabelRequest>) -> Result<Response<Model>, Status> {
         let request = request.into_inner();
-        let name = model_name(&request.name)?;
-        let label: Label = request.label.parse().map_err(|error| invalid("label", format!("{error}")))?;
+        let (name, label) = (model_name(&request.name)?, label(&request.label)?);
         let version = Version::new(request.version).ok_or_else(|| invalid("version", "is required, from 1"))?;
         let expected = Version::new(request.expected_version);
-        let app = self.clone();
-        blocking(move || {
-            let registry = app.registry()?;
-            registry.set_label(&name, &label, version, expected).map_err(registry_status)?;
-            app.model(&registry, &name)
+        let unload_first = request.unload_first;
+        self.move_label(name, label, unload_first, move |registry, name, label| {
+            registry.set_label(name, label, version, expected).map(|before| (version, before))
         })
         .await
+    }
+
+    async fn rollback(&self, request: Request<RollbackRequest>) -> Result<Response<Model>, Status> {
+        let request = request.into_inner();
+        let (name, label) = (model_name(&request.name)?, label(&request.label)?);
+        self.move_label(name, label, false, Registry::roll_back).await
     }
 }
 
 impl App {
+    /// Moves a label in the registry, and waits until this server follows; if it cannot, takes the move back.
+    async fn move_label(
+        &self,
+        name: ModelName,
+        label: Label,
+        unload_first: bool,
+        change: impl FnOnce(&Registry, &ModelName, &Label) -> Result<(Version, Before), RegistryError> + Send + 'static,
+    ) -> Result<Response<Model>, Status> {
+        let app = self.clone();
+        // A move that was begun is brought to its end, whether or not the caller waits for it.
+        let moving = tokio::spawn(async move {
+            let (registry, model, moved) = (app.registry()?, name.clone(), label.clone());
+            let (registry, (version, before)) = blocking(move || {
+                let outcome = change(&registry, &model, &moved).map_err(registry_status)?;
+                Ok((registry, outcome))
+            })
+            .await?;
+            if app.encoders.model() == name.as_str() {
+                let wish = Wish::Switched { label: label.clone(), version, unload_first };
+                if let Err(refused) = app.encoders.wish(wish).await {
+                    if matches!(refused, Refused::Failed { .. }) {
+                        let model = name.clone();
+                        let undone = move || {
+                            registry.undo_label(&model, &label, version, before).map_err(registry_status)
+                        };
+                        if let Err(error) = blocking(undone).await {
+                            tracing::warn!(%error, "a label still names a version that cannot be used here");
+                        }
+                    }
+                    return Err(refused_status(&refused));
+                }
+            }
+            app.read_model(name).await
+        });
+        moving.await.map_err(internal)?.map(Response::new)
+    }
+
+    /// Sends what this server does with versions, and what becomes of it.
+    async fn watch(&self, model: Option<ModelName>, sender: mpsc::Sender<Result<WatchVersionsResponse, Status>>) {
+        // First the subscription, so that nothing is missed between.
+        let mut transitions = self.encoders.transitions();
+        let mut ticks = interval(PROGRESS);
+        let wanted = |status: &VersionStatus| model.as_ref().is_none_or(|model| model.as_str() == status.model);
+        let mut all = true;
+        loop {
+            let told: Vec<(VersionState, VersionStatus)> = if all {
+                self.encoders.states().into_iter().map(|now| (VersionState::Unspecified, now)).collect()
+            } else {
+                tokio::select! {
+                    transition = transitions.recv() => match transition {
+                        Ok(Transition { previous, now }) => vec![(previous, now)],
+                        // Too many at once: what is now says more than what was missed.
+                        Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => { all = true; continue; }
+                        Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
+                    },
+                    _ = ticks.tick() => {
+                        let indexing = |now: &VersionStatus| now.state == VersionState::Indexing;
+                        self.encoders.states().into_iter().filter(indexing).map(|now| (now.state, now)).collect()
+                    }
+                    () = sender.closed() => return,
+                }
+            };
+            all = false;
+            for (previous, now) in told.into_iter().filter(|(_, now)| wanted(now)) {
+                let version = self.with_status(ModelVersion::default(), &now);
+                let previous_state = previous as i32;
+                if sender.send(Ok(WatchVersionsResponse { version: Some(version), previous_state })).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Only the models that this server runs can be loaded on it.
+    fn must_run(&self, name: &ModelName) -> Result<(), Status> {
+        let runs = self.encoders.model();
+        if name.as_str() == runs {
+            return Ok(());
+        }
+        let message = format!("this server does not run model \"{name}\"; it runs \"{runs}\" (`text_encoder.model`)");
+        Err(status(Code::FailedPrecondition, "MODEL_NOT_RUN", message))
+    }
+
     fn registry(&self) -> Result<Registry, Status> {
         Registry::open(&self.config.registry).map_err(registry_status)
+    }
+
+    async fn read_model(&self, name: ModelName) -> Result<Model, Status> {
+        let app = self.clone();
+        blocking(move || app.model(&app.registry()?, &name)).await
+    }
+
+    async fn read_version(&self, name: ModelName, version: Version) -> Result<ModelVersion, Status> {
+        let model = self.read_model(name.clone()).await?;
+        let found = model.versions.into_iter().find(|found| found.version == version.get());
+        found.ok_or_else(|| registry_status(RegistryError::UnknownVersion { model: name, version }))
     }
 
     fn model(&self, registry: &Registry, name: &ModelName) -> Result<Model, Status> {
         let found = registry.versions(name).map_err(registry_status)?;
         let labels = registry.labels(name).map_err(registry_status)?;
         let states = self.encoders.states();
-        let state_of = |version: Version| {
-            states.iter().find(|state| state.model == name.as_str() && state.version == version.get())
+        let with_status = |version: ModelVersion| {
+            match states.iter().find(|status| status.model == name.as_str() && status.version == version.version) {
+                Some(status) => self.with_status(version, status),
+                None => ModelVersion { name: format!("models/{name}/versions/{}", version.version), ..version },
+            }
         };
         let usable = found.usable.iter().map(|version| {
-            let (manifest, state) = (&version.manifest, state_of(version.version));
-            ModelVersion {
+            let manifest = &version.manifest;
+            with_status(ModelVersion {
                 version: version.version.get(),
                 kind: manifest.kind.clone(),
                 task: manifest.task.clone(),
-                state: state.map_or(0, |state| state.state as i32),
-                failure: state.map(|state| state.failure.clone()).unwrap_or_default(),
                 size_bytes: manifest.size_bytes() as i64,
                 metrics: manifest.metrics.clone(),
-                device: state.map(|state| state.device.clone()).unwrap_or_default(),
-            }
+                memory_bytes: manifest.memory_bytes as i64,
+                ..ModelVersion::default()
+            })
         });
-        let unusable = found.unusable.iter().map(|version| ModelVersion {
-            version: version.version.get(),
-            state: VersionState::Failed as i32,
-            failure: version.reason.clone(),
-            ..ModelVersion::default()
+        let unusable = found.unusable.iter().map(|version| {
+            let version = ModelVersion {
+                version: version.version.get(),
+                state: VersionState::Failed as i32,
+                failure: version.reason.clone(),
+                ..ModelVersion::default()
+            };
+            with_status(version)
         });
         let mut versions: Vec<ModelVersion> = usable.chain(unusable).collect();
         versions.sort_by_key(|version| Reverse(version.version));
-        let labels = labels.into_iter().map(|(label, version)| (label.as_str().to_owned(), version.get())).collect();
-        Ok(Model { name: format!("models/{}", name.as_str()), versions, labels })
+        let named = |labels: std::collections::BTreeMap<Label, Version>| {
+            labels.into_iter().map(|(label, version)| (label.as_str().to_owned(), version.get())).collect()
+        };
+        let runs = self.encoders.model() == name.as_str();
+        Ok(Model {
+            name: format!("models/{name}"),
+            versions,
+            labels: named(labels.named),
+            previous_labels: named(labels.previous),
+            serving_labels: if runs { self.encoders.labels().into_iter().collect() } else { [].into() },
+        })
+    }
+
+    /// A version with what this server does with it.
+    fn with_status(&self, version: ModelVersion, status: &VersionStatus) -> ModelVersion {
+        let indexing = status.state == VersionState::Indexing;
+        ModelVersion {
+            name: format!("models/{}/versions/{}", status.model, status.version),
+            version: status.version,
+            state: status.state as i32,
+            failure: status.failure.clone(),
+            device: status.device.clone(),
+            memory_bytes: status.memory_bytes as i64,
+            state_time: Some(status.since.into()),
+            requests: status.requests.get() as i64,
+            indexing: indexing.then(|| self.shops.indexing(&status.model, status.version)),
+            ..version
+        }
     }
 }
 
@@ -107,11 +283,20 @@ fn model_name(name: &str) -> Result<ModelName, Status> {
     id.parse().map_err(|error| invalid("name", format!("{error}")))
 }
 
+fn version_name(name: &str) -> Result<(ModelName, Version), Status> {
+    let (model, version) =
+        name.split_once("/versions/").ok_or_else(|| invalid("name", "must look like `models/NAME/versions/NUMBER`"))?;
+    let version = version.parse().map_err(|error| invalid("name", format!("{error}")))?;
+    Ok((model_name(model)?, version))
+}
+
+fn label(text: &str) -> Result<Label, Status> {
+    text.parse().map_err(|error| invalid("label", format!("{error}")))
+}
+
 /// The registry is a directory: it is read on a thread that may wait for the disk.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Status> + Send + 'static,
-) -> Result<Response<T>, Status> {
-    tokio::task::spawn_blocking(work).await.map_err(internal)?.map(Response::new)
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Status> + Send + 'static) -> Result<T, Status> {
+    tokio::task::spawn_blocking(work).await.map_err(internal)?
 }
 
 fn registry_status(error: RegistryError) -> Status {
@@ -120,9 +305,22 @@ fn registry_status(error: RegistryError) -> Status {
             not_found("model", &error.to_string(), "`vitrine models list` shows what there is")
         }
         RegistryError::LabelMoved { .. } => status(Code::Aborted, "LABEL_CHANGED", error.to_string()),
+        RegistryError::NoPrevious { .. } => status(Code::FailedPrecondition, "NO_PREVIOUS", error.to_string()),
+        RegistryError::Unusable { .. } => status(Code::FailedPrecondition, "VERSION_UNUSABLE", error.to_string()),
         error => {
             tracing::warn!(%error, "the registry cannot be used");
             unavailable("REGISTRY_UNAVAILABLE", error.to_string())
         }
     }
+}
+
+fn refused_status(refused: &Refused) -> Status {
+    let (code, reason) = match refused {
+        Refused::Failed { .. } => (Code::FailedPrecondition, "VERSION_UNUSABLE"),
+        Refused::Needed { .. } => (Code::FailedPrecondition, "VERSION_NEEDED"),
+        Refused::Moved { .. } => (Code::Aborted, "LABEL_CHANGED"),
+        Refused::Unwanted { .. } => (Code::Aborted, "VERSION_UNWANTED"),
+        Refused::Ending => return unavailable("SHUTTING_DOWN", refused.to_string()),
+    };
+    status(code, reason, refused.to_string())
 }

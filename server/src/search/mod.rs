@@ -10,7 +10,7 @@ use vitrine::v1::{Degraded, DegradedReason, SearchMode, ServedBy, StageScore};
 
 use crate::{
     Doc,
-    encoder::{Encoder, EncoderError},
+    encoder::{EncoderError, Pinned},
     filter::OrderBy,
     lexical::{LexicalError, LexicalHits, LexicalQuery},
     serving::{Generation, Shop},
@@ -119,8 +119,8 @@ pub enum SearchError {
     Thread(#[from] task::JoinError),
 }
 
-/// The encoder and its vectors of the shop, if both are there.
-pub type Semantic = (Arc<Encoder>, Arc<Generation>);
+/// The encoder and its vectors of the shop, held for the whole of an answer.
+pub type Semantic = (Pinned, Arc<Generation>);
 
 /// Runs `plan` on `shop`. `semantic` is resolved once for the whole answer, so that no two versions mix.
 pub async fn search(
@@ -208,7 +208,7 @@ fn lexical(shop: &Shop, plan: &Plan) -> Result<LexicalHits, SearchError> {
     Ok(shop.lexical().search(&query)?)
 }
 
-type Nearest = (Vec<(Doc, f32)>, Meaning, Arc<Encoder>);
+type Nearest = (Vec<(Doc, f32)>, Meaning, Pinned);
 
 async fn nearest(semantic: Result<Semantic, EncoderError>, plan: &Arc<Plan>) -> Result<Option<Nearest>, SearchError> {
     if plan.mode == SearchMode::Lexical {

@@ -1,6 +1,6 @@
 //! An index generation: the vectors of one catalog made by one encoder version, and the thread that fills them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use vitrine::v1::{Degraded, DegradedReason, VectorIndexStatus};
@@ -15,6 +15,8 @@ use crate::{
 pub struct Generation {
     model: String,
     version: u32,
+    /// The generation must not keep a version in memory that has left.
+    encoder: Weak<Encoder>,
     catalog: Arc<Catalog>,
     index: Arc<VectorIndex>,
     indexer: Mutex<Option<Indexer>>,
@@ -32,7 +34,6 @@ impl Generation {
         let (model, version) = (encoder.model.clone(), encoder.version);
         let dir = catalog.dir().join("vectors").join(format!("{model}-{version}"));
         let index = Arc::new(VectorIndex::open(&dir, VectorOptions::new(encoder.dimensions()))?);
-        // The generation must not keep a version in memory that has left: the encoder is held weakly.
         let embedder = Arc::downgrade(encoder);
         let embed = move |texts| {
             let embedder = embedder.upgrade();
@@ -43,12 +44,32 @@ impl Generation {
         };
         let indexer =
             Indexer::start("vectors", Arc::clone(&index), Arc::clone(catalog), embed, IndexerOptions::default())?;
-        Ok(Self { model, version, catalog: Arc::clone(catalog), index, indexer: Mutex::new(Some(indexer)) })
+        let (encoder, catalog) = (Arc::downgrade(encoder), Arc::clone(catalog));
+        Ok(Self { model, version, encoder, catalog, index, indexer: Mutex::new(Some(indexer)) })
     }
 
-    /// Whether `encoder` made these vectors.
+    /// Whether this loaded encoder makes these vectors.
     pub fn is_of(&self, encoder: &Encoder) -> bool {
-        self.version == encoder.version && self.model == encoder.model
+        std::ptr::eq(self.encoder.as_ptr(), encoder)
+    }
+
+    /// Whether any request may still ask for these vectors.
+    pub fn is_needed(&self) -> bool {
+        self.encoder.strong_count() > 0
+    }
+
+    /// Resolves when every item that there was has its vector, and of those that came meanwhile all but the last few: those
+    /// that came while the ones before were made. False when the generation is closed before.
+    pub async fn caught_up(&self) -> bool {
+        // Each round is as long as the one before let changes in, which is short after the first two.
+        for _ in 0..3 {
+            let head = self.catalog.head().borrow().0;
+            let Some(mut progress) = self.indexer.lock().as_ref().map(Indexer::progress) else { return false };
+            if progress.wait_for(|progress| progress.done >= head).await.is_err() {
+                return false;
+            }
+        }
+        true
     }
 
     /// The vectors.
@@ -71,7 +92,7 @@ impl Generation {
 
     /// How far it is.
     pub fn status(&self) -> VectorIndexStatus {
-        let progress = self.indexer.lock().as_ref().map(Indexer::progress).unwrap_or_default();
+        let progress = self.indexer.lock().as_ref().map(|indexer| indexer.progress().borrow().clone()).unwrap_or_default();
         let pending = self.catalog.item_count().saturating_sub(self.index.len());
         VectorIndexStatus {
             model: self.model.clone(),

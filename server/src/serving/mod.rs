@@ -1,7 +1,8 @@
 //! A catalog with its indexes: what a query needs, kept up to date by threads of its own.
 //!
 //! [`Shops`] holds one [`Shop`] a catalog. A shop has one full-text index, and one [`Generation`] of vectors for each
-//! loaded text encoder, so that a query is only ever compared with vectors of the version that embedded it.
+//! loaded text encoder, so that a query is only ever compared with vectors of the version that embedded it. A generation
+//! lives as long as its encoder, which is as long as a request holds it.
 
 mod generation;
 
@@ -10,12 +11,13 @@ use std::{
     io,
     path::Path,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
-use vitrine::v1::VectorIndexStatus;
+use vitrine::v1::{IndexingProgress, VectorIndexStatus};
 
 use crate::{
     catalog::{
@@ -54,16 +56,16 @@ pub enum ServingError {
 
 impl Shops {
     /// Opens every catalog under `data_dir`, and keeps their vectors in step with the loaded encoders.
-    pub fn open(data_dir: &Path, encoders: &Encoders) -> Result<Arc<Self>, ServingError> {
+    pub fn open(data_dir: &Path, encoders: &Arc<Encoders>) -> Result<Arc<Self>, ServingError> {
         let catalogs = Catalogs::open(data_dir, CatalogOptions::default())?;
         let loaded = encoders.subscribe();
         let mut shops = BTreeMap::new();
         for catalog in catalogs.list() {
-            shops.insert(catalog.id.clone(), Arc::new(Shop::open(catalog, &loaded.borrow())?));
+            shops.insert(catalog.id.clone(), Arc::new(Shop::open(catalog, &[])?));
         }
         let shops =
             Arc::new(Self { catalogs, open: RwLock::new(shops), creating: Mutex::new(()), loaded: loaded.clone() });
-        tokio::spawn(follow(Arc::downgrade(&shops), loaded));
+        tokio::spawn(follow(Arc::downgrade(&shops), Arc::downgrade(encoders), loaded));
         Ok(shops)
     }
 
@@ -96,6 +98,28 @@ impl Shops {
         }
     }
 
+    /// How far the vectors of an encoder version are, over all catalogs.
+    pub fn indexing(&self, model: &str, version: u32) -> IndexingProgress {
+        let mut sum = IndexingProgress::default();
+        for status in self.list().iter().flat_map(|shop| shop.vector_statuses()) {
+            if status.model == model && status.version == version {
+                sum.done_items += status.indexed_items;
+                sum.total_items += status.indexed_items + status.pending_items;
+                sum.items_per_second += status.items_per_second;
+            }
+        }
+        let left = (sum.total_items - sum.done_items) as f64;
+        let remaining = Duration::try_from_secs_f64(left / sum.items_per_second).ok();
+        sum.remaining = remaining.and_then(|remaining| remaining.try_into().ok());
+        sum
+    }
+
+    fn serve(&self, encoders: &[Arc<Encoder>]) {
+        for shop in self.list() {
+            shop.serve(encoders);
+        }
+    }
+
     /// Stops the threads and closes the catalogs. Everything acknowledged is on disk already; this makes the next
     /// start quick.
     pub fn close(&self) {
@@ -107,19 +131,48 @@ impl Shops {
     }
 }
 
-/// Opens and drops generations of vectors as encoders come and go.
-async fn follow(shops: Weak<Shops>, mut loaded: watch::Receiver<Vec<Arc<Encoder>>>) {
-    while loaded.changed().await.is_ok() {
-        let Some(shops) = shops.upgrade() else { return };
-        let encoders = loaded.borrow_and_update().clone();
-        let applied = tokio::task::spawn_blocking(move || {
-            for shop in shops.list() {
-                shop.serve(&encoders);
-            }
-        });
+/// Opens and drops generations of vectors as encoders come and go, and tells `encoders` of each when its vectors are there.
+async fn follow(shops: Weak<Shops>, encoders: Weak<Encoders>, mut loaded: watch::Receiver<Vec<Arc<Encoder>>>) {
+    let mut known: Vec<Weak<Encoder>> = Vec::new();
+    loop {
+        let Some(opening) = shops.upgrade() else { return };
+        let now = loaded.borrow_and_update().clone();
+        known.retain(|before| before.strong_count() > 0);
+        let is_new = |encoder: &&Arc<Encoder>| !known.iter().any(|before| before.as_ptr() == Arc::as_ptr(encoder));
+        let new: Vec<Weak<Encoder>> = now.iter().filter(is_new).map(Arc::downgrade).collect();
+        let applied = tokio::task::spawn_blocking(move || opening.serve(&now));
         if let Err(error) = applied.await {
             tracing::error!(%error, "cannot follow the loaded encoders");
         }
+        for encoder in &new {
+            tokio::spawn(index(shops.clone(), encoders.clone(), encoder.clone()));
+        }
+        known.extend(new);
+        if loaded.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Waits until an encoder's vectors of every catalog are there, and says so.
+async fn index(shops: Weak<Shops>, encoders: Weak<Encoders>, encoder: Weak<Encoder>) {
+    let Some((version, generations)) = shops.upgrade().zip(encoder.upgrade()).map(|(shops, encoder)| {
+        let generations = shops.list().into_iter().map(|shop| (shop.catalog.id.clone(), shop.generation(&encoder)));
+        (encoder.version, generations.collect::<Vec<_>>())
+    }) else {
+        return;
+    };
+    let mut outcome = Ok(());
+    for (catalog, generation) in generations {
+        match generation {
+            // Closed: the version is gone.
+            Some(generation) if !generation.caught_up().await => return,
+            Some(_) => {}
+            None => outcome = Err(format!("its vectors of catalog {catalog} cannot be opened; the log says why")),
+        }
+    }
+    if let Some(encoders) = encoders.upgrade() {
+        encoders.indexed(version, outcome);
     }
 }
 
@@ -165,32 +218,29 @@ impl Shop {
         self.generations.load().iter().map(|generation| generation.status()).collect()
     }
 
-    /// Opens the generations of new encoders, and closes those of encoders that are gone.
+    /// Opens the generations of new encoders, and closes those that no request can ask for any more.
     fn serve(&self, encoders: &[Arc<Encoder>]) {
         let before = self.generations.load_full();
-        let mut after = Vec::new();
+        let (mut after, gone): (Vec<_>, Vec<_>) = before.iter().cloned().partition(|generation| generation.is_needed());
+        // First: a version that comes again goes on where its generation was.
+        gone.iter().for_each(|generation| generation.close());
         for encoder in encoders {
-            match before.iter().find(|generation| generation.is_of(encoder)) {
-                Some(generation) => after.push(Arc::clone(generation)),
-                None => match Generation::open(&self.catalog, encoder) {
-                    Ok(generation) => after.push(Arc::new(generation)),
-                    Err(error) => {
-                        let (catalog, model, version) = (self.catalog.id.as_str(), &encoder.model, encoder.version);
-                        tracing::error!(catalog, model, version, %error, "cannot open vectors; searching by words only");
-                    }
-                },
+            if after.iter().any(|generation| generation.is_of(encoder)) {
+                continue;
+            }
+            match Generation::open(&self.catalog, encoder) {
+                Ok(generation) => after.push(Arc::new(generation)),
+                Err(error) => {
+                    let (catalog, model, version) = (self.catalog.id.as_str(), &encoder.model, encoder.version);
+                    tracing::error!(catalog, model, version, %error, "cannot open vectors; searching by words only");
+                }
             }
         }
         self.generations.store(Arc::new(after));
-        for generation in before.iter() {
-            if !encoders.iter().any(|encoder| generation.is_of(encoder)) {
-                generation.close();
-            }
-        }
     }
 
     fn close(&self) {
-        self.serve(&[]);
+        self.generations.swap(Arc::default()).iter().for_each(|generation| generation.close());
         drop(self.tail.lock().take());
     }
 }

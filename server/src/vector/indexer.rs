@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::runtime;
 use tokio::sync::watch;
 
@@ -19,6 +18,7 @@ use super::{VectorError, VectorIndex};
 use crate::catalog::Catalog;
 use crate::catalog::projection::ItemChange;
 use crate::log::Seq;
+use crate::priority;
 
 /// Where an indexer learns what changed: a catalog.
 pub trait Changes: Send + Sync + 'static {
@@ -82,6 +82,8 @@ pub struct Progress {
     pub embedded: u64,
     /// Positions of the log not looked at yet; not all of them are items.
     pub left: u64,
+    /// The position of the log up to which all is looked at.
+    pub done: u64,
     /// Vectors made a second, lately. 0: idle.
     pub items_per_second: f64,
     /// Why it is waiting to try again, if it is.
@@ -91,7 +93,7 @@ pub struct Progress {
 /// The running thread. Dropping it stops the thread and waits for it: not long, as it gives up on texts being embedded.
 #[derive(Debug)]
 pub struct Indexer {
-    progress: Arc<Mutex<Progress>>,
+    progress: watch::Receiver<Progress>,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -115,8 +117,9 @@ impl Indexer {
         let runtime = runtime::Builder::new_current_thread().enable_time().build().map_err(VectorError::Thread)?;
         let (stop, mut stopped) = watch::channel(false);
         let mut worker = Worker::new(index, changes, embed, options);
-        let progress = Arc::clone(&worker.progress);
+        let progress = worker.progress.subscribe();
         let work = move || {
+            priority::lower();
             runtime.block_on(async move {
                 tokio::select! {
                     biased;
@@ -131,9 +134,9 @@ impl Indexer {
         Ok(Self { progress, stop, thread: Some(thread) })
     }
 
-    /// How far it is.
-    pub fn progress(&self) -> Progress {
-        self.progress.lock().clone()
+    /// How far it is, and every change.
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.clone()
     }
 }
 

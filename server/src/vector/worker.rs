@@ -5,8 +5,8 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Instant;
 
-use parking_lot::Mutex;
 use roaring::RoaringBitmap;
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::backlog::Backlog;
@@ -27,7 +27,7 @@ pub struct Worker<C, E> {
     /// items removed while the generation's watermark was lost.
     unconfirmed: RoaringBitmap,
     /// How far it is, for others to read.
-    pub progress: Arc<Mutex<Progress>>,
+    pub progress: watch::Sender<Progress>,
 }
 
 impl<C, E> Worker<C, E> {
@@ -40,7 +40,7 @@ impl<C, E> Worker<C, E> {
             changes,
             embed,
             options,
-            progress: Arc::default(),
+            progress: watch::Sender::default(),
         }
     }
 }
@@ -59,7 +59,7 @@ where
             match self.step().await {
                 Ok(()) => {
                     wait = self.options.back_off;
-                    self.progress.lock().trouble = None;
+                    self.progress.send_if_modified(|progress| progress.trouble.take().is_some());
                 }
                 Err(trouble) => {
                     tracing::warn!(%trouble, retry_ms = wait.as_millis(), "vectors are not being made");
@@ -74,19 +74,23 @@ where
     }
 
     fn stuck(&self, trouble: String) {
-        let mut progress = self.progress.lock();
-        progress.items_per_second = 0.0;
-        progress.trouble = Some(trouble);
+        self.progress.send_modify(|progress| {
+            progress.items_per_second = 0.0;
+            progress.trouble = Some(trouble);
+        });
     }
 
     /// Does one chunk of what is to be done, or waits until there is something.
     async fn step(&mut self) -> Result<(), String> {
         self.backlog.extend(self.changes.head());
-        self.progress.lock().left = self.backlog.len();
+        self.progress.send_modify(|progress| {
+            progress.left = self.backlog.len();
+            progress.done = self.backlog.watermark();
+        });
         if let Some((after, upto)) = self.backlog.next() {
             return self.advance(after, upto).await;
         }
-        self.progress.lock().items_per_second = 0.0;
+        self.progress.send_modify(|progress| progress.items_per_second = 0.0);
         self.confirm();
         if self.index.has_changes() || self.backlog.watermark() > self.index.watermark() + UNWRITTEN {
             self.flush()?;
@@ -159,11 +163,12 @@ where
                 self.index.remove(*doc);
             }
         }
-        let mut progress = self.progress.lock();
-        progress.embedded += wanted.len() as u64;
         let rate = wanted.len() as f64 / began.elapsed().as_secs_f64().max(1e-6);
-        progress.items_per_second =
-            if progress.items_per_second > 0.0 { 0.8 * progress.items_per_second + 0.2 * rate } else { rate };
+        self.progress.send_modify(|progress| {
+            progress.embedded += wanted.len() as u64;
+            let before = progress.items_per_second;
+            progress.items_per_second = if before > 0.0 { 0.8 * before + 0.2 * rate } else { rate };
+        });
         Ok(())
     }
 
@@ -262,7 +267,7 @@ mod tests {
         assert_eq!(calls.lock().last().unwrap(), &["another"]);
         assert_eq!((index.len(), index.watermark()), (24, 28));
         assert_eq!(index.search(&vector_of("another"), 1, None).unwrap()[0].0, 4);
-        assert_eq!(indexer.progress.lock().embedded, 26);
+        assert_eq!(indexer.progress.borrow().embedded, 26);
     }
 
     #[tokio::test]

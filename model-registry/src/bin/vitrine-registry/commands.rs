@@ -78,7 +78,7 @@ fn publish(registry: &Registry, args: &PublishArgs, json: bool) -> Result<ExitCo
     request.memory_bytes = args.memory;
     let published = registry.publish(&request)?;
     for label in &args.labels {
-        let current = registry.labels(&args.model)?.get(label).copied();
+        let current = registry.labels(&args.model)?.get(label);
         registry.set_label(&args.model, label, published.version, current)?;
     }
     if json {
@@ -136,7 +136,7 @@ fn list(registry: &Registry, model: Option<&ModelName>, json: bool) -> Result<Ex
         let labels = registry.labels(&model)?;
         for found in versions.usable.iter().rev() {
             let manifest = &found.manifest;
-            let named = labels.iter().filter(|(_, version)| **version == found.version);
+            let named = labels.named.iter().filter(|(_, version)| **version == found.version);
             let named: Vec<&str> = named.map(|(label, _)| Label::as_str(label)).collect();
             table.row([
                 model.to_string(),
@@ -170,10 +170,12 @@ fn list(registry: &Registry, model: Option<&ModelName>, json: bool) -> Result<Ex
 fn label(registry: &Registry, args: &LabelArgs, json: bool) -> Result<ExitCode> {
     let before = registry.labels(&args.model)?;
     if let Some(label) = &args.label {
-        let current = before.get(label).copied();
+        let current = before.get(label);
         let Expected(expected) = args.expect.unwrap_or(Expected(current));
         match (args.version, args.remove, current) {
-            (Some(version), _, _) => registry.set_label(&args.model, label, version, expected)?,
+            (Some(version), _, _) => {
+                registry.set_label(&args.model, label, version, expected)?;
+            }
             (None, true, Some(current)) => {
                 registry.remove_label(&args.model, label, expected.unwrap_or(current))?;
             }
@@ -185,9 +187,12 @@ fn label(registry: &Registry, args: &LabelArgs, json: bool) -> Result<ExitCode> 
     if json {
         output::print_json(&json!({"model": args.model, "labels": labels}))?;
     } else {
-        let mut table = Table::new(["LABEL", "VERSION"]);
-        let shown = labels.iter().filter(|(label, _)| args.label.as_ref().is_none_or(|wanted| wanted == *label));
-        shown.for_each(|(label, version)| table.row([label.to_string(), version.to_string()]));
+        let mut table = Table::new(["LABEL", "VERSION", "BEFORE"]);
+        let shown = labels.named.iter().filter(|(label, _)| args.label.as_ref().is_none_or(|wanted| wanted == *label));
+        for (label, version) in shown {
+            let before = labels.previous.get(label).map_or_else(String::new, Version::to_string);
+            table.row([label.to_string(), version.to_string(), before]);
+        }
         table.print();
     }
     Ok(ExitCode::SUCCESS)

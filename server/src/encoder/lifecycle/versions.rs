@@ -1,0 +1,337 @@
+//! The versions of the model on this server, and what is done with each.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::Sender,
+    },
+    time::SystemTime,
+};
+
+use vitrine_registry::{
+    ModelName, Registry, Version, Versions as Found,
+    lifecycle::{Phase, Seen, Wanted},
+};
+
+use super::Event;
+use crate::{
+    batch::{Batcher, RunError, Runner},
+    encoder::{
+        Encoder, EncoderOptions, VersionStatus,
+        load::Model,
+        loaded::EncoderParts,
+        loader::Job,
+        memory,
+        states::{Requests, States, state_of},
+    },
+};
+
+/// Everything that was ever wanted here.
+pub(super) struct Versions {
+    model: ModelName,
+    options: EncoderOptions,
+    device: Arc<Batcher>,
+    jobs: Sender<Job>,
+    states: States,
+    events: Sender<Event>,
+    entries: BTreeMap<Version, Entry>,
+    /// What the registry holds: a version's time of publication, or why it cannot be used.
+    found: BTreeMap<Version, String>,
+}
+
+struct Entry {
+    phase: Phase,
+    memory: u64,
+    failure: String,
+    /// Of its files when it failed: it is tried again when they are others.
+    failed_with: Option<String>,
+    /// It failed for want of memory: it is tried again when some is free.
+    refused: bool,
+    encoder: Option<Arc<Encoder>>,
+    cancelled: Arc<AtomicBool>,
+    requests: Requests,
+}
+
+impl Versions {
+    pub fn new(
+        model: ModelName,
+        options: EncoderOptions,
+        device: Arc<Batcher>,
+        jobs: Sender<Job>,
+        states: States,
+        events: Sender<Event>,
+    ) -> Self {
+        let (entries, found) = (BTreeMap::new(), BTreeMap::new());
+        Self { model, options, device, jobs, states, events, entries, found }
+    }
+
+    /// Takes note of what the registry holds.
+    pub fn found(&mut self, found: &Found) {
+        let usable = found.usable.iter().map(|version| (version.version, version.manifest.created.to_string()));
+        let unusable = found.unusable.iter().map(|version| (version.version, version.reason.clone()));
+        self.found = usable.chain(unusable).collect();
+        let changed = |(version, entry): (&Version, &Entry)| {
+            (entry.phase == Phase::Failed && entry.failed_with.as_ref() != self.found.get(version)).then_some(*version)
+        };
+        for version in self.entries.iter().filter_map(changed).collect::<Vec<_>>() {
+            self.retry(version);
+        }
+    }
+
+    /// Lets a version that failed be tried again.
+    pub fn retry(&mut self, version: Version) {
+        if self.phase(version) == Phase::Failed {
+            self.entries.remove(&version);
+        }
+    }
+
+    /// Begins to know the versions that are wanted, and forgets those that no longer are and were never begun.
+    pub fn want(&mut self, wanted: &Wanted, registry: &Registry) {
+        let all: Vec<Version> =
+            wanted.versions.iter().chain(wanted.labels.values()).chain(wanted.restored.values()).copied().collect();
+        for &version in &all {
+            if matches!(self.phase_of(version), None | Some(Phase::Ended)) {
+                let need = registry.version(&self.model, version).map_or(0, |folder| folder.memory_need());
+                self.entries.insert(version, Entry::new(need));
+                self.tell(version);
+            }
+        }
+        let idle = |(version, entry): (&Version, &Entry)| {
+            (entry.phase == Phase::Start && !all.contains(version)).then_some(*version)
+        };
+        for version in self.entries.iter().filter_map(idle).collect::<Vec<_>>() {
+            self.entries.remove(&version);
+            self.states.forget(version.get());
+        }
+    }
+
+    /// For the plan.
+    pub fn seen(&self) -> BTreeMap<Version, Seen> {
+        let seen = |entry: &Entry| Seen { phase: entry.phase, memory: entry.memory };
+        self.entries.iter().map(|(version, entry)| (*version, seen(entry))).collect()
+    }
+
+    /// The memory that versions may take together, in bytes.
+    pub fn memory_allowed(&self) -> u64 {
+        let used = self.entries.values().filter(|entry| entry.phase.takes_memory()).map(|entry| entry.memory).sum();
+        memory::allowed(self.options.device, self.options.memory_budget_bytes, used)
+    }
+
+    pub fn phase(&self, version: Version) -> Phase {
+        self.phase_of(version).unwrap_or(Phase::Start)
+    }
+
+    fn phase_of(&self, version: Version) -> Option<Phase> {
+        self.entries.get(&version).map(|entry| entry.phase)
+    }
+
+    /// Why a version failed, if it did.
+    pub fn failure(&self, version: Version) -> Option<String> {
+        let entry = self.entries.get(&version)?;
+        (entry.phase == Phase::Failed).then(|| entry.failure.clone())
+    }
+
+    /// The loaded versions by number, those included whose vectors are being made.
+    pub fn loaded(&self) -> BTreeMap<u32, Arc<Encoder>> {
+        let encoders = self.entries.values().filter_map(|entry| entry.encoder.clone());
+        encoders.map(|encoder| (encoder.version, encoder)).collect()
+    }
+
+    /// The available version with the highest number.
+    pub fn newest_available(&self) -> Option<Arc<Encoder>> {
+        self.entries.values().rev().find(|entry| entry.phase == Phase::Available)?.encoder.clone()
+    }
+
+    /// Begins to load a version.
+    pub fn load(&mut self, version: Version, registry: &Registry) {
+        let Some(entry) = self.entries.get_mut(&version) else { return };
+        let (model, registry, cancelled) = (self.model.clone(), registry.clone(), Arc::clone(&entry.cancelled));
+        if self.jobs.send(Job { registry, model, version, cancelled }).is_ok() {
+            self.set(version, Phase::Loading);
+        } else {
+            self.fail(version, "the thread that loads versions has ended");
+        }
+    }
+
+    /// Gives up loading a version; it has ended when the loader says so.
+    pub fn cancel(&mut self, version: Version) {
+        if let Some(entry) = self.entries.get(&version) {
+            entry.cancelled.store(true, Ordering::Relaxed);
+            self.set(version, Phase::Draining);
+        }
+    }
+
+    /// There is no room for a version.
+    pub fn refuse(&mut self, version: Version, needed: u64, free: u64) {
+        let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);
+        let bound = match self.options.memory_budget_bytes {
+            0 => String::new(),
+            budget => format!(" of a budget of {} MiB", mebibytes(budget)),
+        };
+        let (needed, free) = (mebibytes(needed), mebibytes(free));
+        self.fail(version, &format!("it needs {needed} MiB of memory, and {free} MiB{bound} are free"));
+        if let Some(entry) = self.entries.get_mut(&version) {
+            entry.refused = true;
+        }
+    }
+
+    /// A version's recorded rows are run.
+    pub fn warming(&mut self, version: Version) {
+        if self.phase(version) == Phase::Loading {
+            self.set(version, Phase::Warming);
+        }
+    }
+
+    /// A version can run: it gets a lane.
+    pub fn arrived(&mut self, version: Version, model: Model) {
+        if !matches!(self.phase(version), Phase::Loading | Phase::Warming) {
+            drop(model);
+            return self.ended(version);
+        }
+        match self.open(version, model) {
+            Ok(encoder) => {
+                if let Some(entry) = self.entries.get_mut(&version) {
+                    entry.encoder = Some(Arc::new(encoder));
+                }
+                self.set(version, Phase::Indexing);
+            }
+            Err(failure) => self.fail(version, &failure),
+        }
+    }
+
+    fn open(&self, version: Version, model: Model) -> Result<Encoder, String> {
+        let lane_options = self.options.lane_options(model.max_tokens, model.cost);
+        // Half a queue, so that the next request can wait while this one runs.
+        let bulk_limits = (lane_options.max_queue_rows.div_ceil(2), lane_options.max_queue_tokens.div_ceil(2));
+        let runner = Guarded { runner: model.runner, _end: End { version, events: self.events.clone() } };
+        let name = format!("{}/{version}", self.model);
+        let lane = self.device.open_lane(&name, Box::new(runner), lane_options).map_err(|error| error.to_string())?;
+        Ok(Encoder::new(EncoderParts {
+            model: self.model.as_str().to_owned(),
+            version: version.get(),
+            dimensions: model.dimensions,
+            requests: self.entries.get(&version).map(|entry| entry.requests.clone()).unwrap_or_default(),
+            bulk_limits,
+            tokenize: model.tokenize,
+            lane,
+            query_cache_bytes: self.options.query_cache_bytes,
+        }))
+    }
+
+    /// A version's vectors are there, or it does not wait for them.
+    pub fn indexed(&mut self, version: Version) {
+        if self.phase(version) == Phase::Indexing {
+            self.set(version, Phase::Available);
+        }
+    }
+
+    /// A version cannot be used. One that is available already stays.
+    pub fn fail(&mut self, version: Version, failure: &str) {
+        match self.phase(version) {
+            Phase::Draining => return self.ended(version),
+            Phase::Available | Phase::Ended | Phase::Failed => return,
+            Phase::Start | Phase::Loading | Phase::Warming | Phase::Indexing => {}
+        }
+        tracing::error!(model = self.model.as_str(), %version, failure, "a version failed");
+        let failed_with = self.found.get(&version).cloned();
+        if let Some(entry) = self.entries.get_mut(&version) {
+            failure.clone_into(&mut entry.failure);
+            entry.failed_with = failed_with;
+            entry.encoder = None;
+            self.set(version, Phase::Failed);
+        }
+    }
+
+    /// Lets a version go: it has ended when the last request that holds it has.
+    pub fn unload(&mut self, version: Version) {
+        if let Some(entry) = self.entries.get_mut(&version) {
+            entry.encoder = None;
+            self.set(version, Phase::Draining);
+        }
+    }
+
+    /// A version's memory is free: others that had no room may have it now.
+    pub fn ended(&mut self, version: Version) {
+        if self.phase(version) == Phase::Draining {
+            self.set(version, Phase::Ended);
+        }
+        let refused = self.entries.iter().filter(|(_, entry)| entry.refused).map(|(version, _)| *version);
+        for version in refused.collect::<Vec<_>>() {
+            self.retry(version);
+        }
+    }
+
+    pub fn unload_all(&mut self) {
+        for version in self.entries.keys().copied().collect::<Vec<_>>() {
+            match self.phase(version) {
+                Phase::Loading | Phase::Warming => self.cancel(version),
+                Phase::Indexing | Phase::Available => self.unload(version),
+                Phase::Start | Phase::Draining | Phase::Ended | Phase::Failed => {}
+            }
+        }
+    }
+
+    fn set(&mut self, version: Version, phase: Phase) {
+        if let Some(entry) = self.entries.get_mut(&version) {
+            entry.phase = phase;
+            self.tell(version);
+        }
+    }
+
+    fn tell(&self, version: Version) {
+        let Some(entry) = self.entries.get(&version) else { return };
+        let device = if entry.phase.takes_memory() { self.device.device() } else { "" };
+        tracing::debug!(model = self.model.as_str(), %version, phase = ?entry.phase, "a version's state");
+        self.states.set(VersionStatus {
+            model: self.model.as_str().to_owned(),
+            version: version.get(),
+            state: state_of(entry.phase),
+            failure: entry.failure.clone(),
+            device: device.to_owned(),
+            memory_bytes: entry.memory,
+            since: SystemTime::now(),
+            requests: entry.requests.clone(),
+        });
+    }
+}
+
+impl Entry {
+    fn new(memory: u64) -> Self {
+        Self {
+            phase: Phase::Start,
+            memory,
+            failure: String::new(),
+            failed_with: None,
+            refused: false,
+            encoder: None,
+            cancelled: Arc::default(),
+            requests: Requests::default(),
+        }
+    }
+}
+
+/// A model that says when its memory is free: fields are dropped in order.
+struct Guarded {
+    runner: Box<dyn Runner>,
+    _end: End,
+}
+
+impl Runner for Guarded {
+    fn run(&mut self, rows: &[&[u32]]) -> Result<Vec<Vec<f32>>, RunError> {
+        self.runner.run(rows)
+    }
+}
+
+struct End {
+    version: Version,
+    events: Sender<Event>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        // Fails only while everything ends.
+        let _ = self.events.send(Event::Ended(self.version));
+    }
+}

@@ -1,0 +1,83 @@
+//! The thread that loads: verifies a version's files, reads them, and runs its recorded rows.
+//!
+//! It has the lowest priority, and so has the pool on which it computes, which is not the one that serves.
+
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, Receiver, Sender},
+    },
+    thread,
+};
+
+use vitrine_registry::{ModelName, Registry, Version};
+
+use super::{
+    lifecycle::Event,
+    load::{Load, Model, Warming},
+};
+use crate::priority;
+
+/// A version to load.
+pub(super) struct Job {
+    pub registry: Registry,
+    pub model: ModelName,
+    pub version: Version,
+    pub cancelled: Arc<AtomicBool>,
+}
+
+/// Starts the thread. It takes jobs until their sender is gone, and tells `events` what becomes of them.
+pub(super) fn start(load: Box<dyn Load>, events: Sender<Event>) -> io::Result<Sender<Job>> {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(1)
+        .thread_name(|_| "encoder-warmup".to_owned())
+        .start_handler(|_| priority::lower())
+        .build()
+        .map_err(io::Error::other)?;
+    let (jobs, taken) = mpsc::channel();
+    let work = move || {
+        priority::lower();
+        run(&taken, &pool, load.as_ref(), &events);
+    };
+    thread::Builder::new().name("encoder-loader".to_owned()).spawn(work)?;
+    Ok(jobs)
+}
+
+fn run(jobs: &Receiver<Job>, pool: &rayon::ThreadPool, load: &dyn Load, events: &Sender<Event>) {
+    for job in jobs {
+        let version = job.version;
+        let warming = || {
+            job.go_on()?;
+            // Whoever no longer listens has ended.
+            let _ = events.send(Event::Warming(version));
+            Ok(())
+        };
+        // A model that panics while it is loaded is a version that fails, and not the end of this thread.
+        let loaded = catch_unwind(AssertUnwindSafe(|| pool.install(|| job.load(load, &warming))))
+            .unwrap_or_else(|_| Err("loading it panicked; the log has the message".to_owned()));
+        if events.send(Event::Loaded(version, loaded)).is_err() {
+            return;
+        }
+    }
+}
+
+impl Job {
+    fn load(&self, load: &dyn Load, warming: &Warming) -> Result<Model, String> {
+        self.go_on()?;
+        let folder = self.registry.version(&self.model, self.version).map_err(|error| error.to_string())?;
+        let problems = folder.verify().map_err(|error| error.to_string())?;
+        if let Some(problem) = problems.first() {
+            return Err(format!("{problem} ({} problems)", problems.len()));
+        }
+        self.go_on()?;
+        load.load(&folder, warming)
+    }
+
+    /// The error is never shown: who cancelled does not wait for it.
+    fn go_on(&self) -> Result<(), String> {
+        if self.cancelled.load(Ordering::Relaxed) { Err("cancelled".to_owned()) } else { Ok(()) }
+    }
+}
