@@ -252,7 +252,7 @@ async fn a_missing_task_is_named() {
     let error = refused(client.search(semantic).await);
     assert_eq!((error.code, error.reason.as_str()), (Code::Unavailable, "ENCODER_NOT_LOADED"));
     let label =
-        SetLabelRequest { name: "models/nothing".into(), label: "stable".into(), version: 1, expected_version: 0 };
+        SetLabelRequest { name: "models/nothing".into(), label: "stable".into(), version: 1, ..Default::default() };
     assert!(matches!(refused(client.set_label(label).await).code, Code::NotFound | Code::Unavailable));
 }
 

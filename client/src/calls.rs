@@ -1,17 +1,23 @@
 //! One method for each call of the API. Which of them may be sent twice is decided here.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 use tonic::{Response, Status, Streaming};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use vitrine::v1::{
     Catalog, CreateCatalogRequest, DeleteItemRequest, EraseUserRequest, EraseUserResponse, Event, ExportEventsRequest,
     ExportUserRequest, FeedbackRequest, FeedbackResponse, GenerateImageRequest, GeneratedImage, GetCatalogRequest,
-    GetItemRequest, GetModelRequest, Item, ListCatalogsRequest, ListCatalogsResponse, ListItemsRequest,
-    ListItemsResponse, ListModelsRequest, ListModelsResponse, Model, RecommendRequest, RecommendResponse,
-    SearchRequest, SearchResponse, SetLabelRequest, UpsertItemsRequest, UpsertItemsResponse,
+    GetItemRequest, GetModelRequest, GetModelVersionRequest, Item, ListCatalogsRequest, ListCatalogsResponse,
+    ListItemsRequest, ListItemsResponse, ListModelsRequest, ListModelsResponse, LoadVersionRequest, Model,
+    ModelVersion, RecommendRequest, RecommendResponse, RollbackRequest, SearchRequest, SearchResponse, SetLabelRequest,
+    UnloadVersionRequest, UpsertItemsRequest, UpsertItemsResponse, WatchVersionsRequest, WatchVersionsResponse,
 };
 
 use crate::{Answers, Client, Error, connection::expired, retry::Repeat};
+
+/// Of a stream that says something only when something happens. Lost connections are found by keep-alive.
+const LONG_SILENCE: Duration = Duration::from_hours(24 * 365);
 
 /// Writes one method of [`Client`] for a call with one request and one answer.
 macro_rules! call {
@@ -74,8 +80,31 @@ impl Client {
         model.get_model(GetModelRequest) -> Model, "GetModel", Repeat::Safe
     }
     call! {
-        /// Moves a label by compare-and-set. Sent once: a second attempt would compare with its own work.
+        /// One version. Retried.
+        model.get_model_version(GetModelVersionRequest) -> ModelVersion, "GetModelVersion", Repeat::Safe
+    }
+    call! {
+        /// Loads a version on the server, and answers when it is available. Retried: the second time changes nothing.
+        model.load_version(LoadVersionRequest) -> ModelVersion, "LoadVersion", Repeat::Safe
+    }
+    call! {
+        /// Unloads a version on the server, and answers when it is gone. Retried: the second time changes nothing.
+        model.unload_version(UnloadVersionRequest) -> ModelVersion, "UnloadVersion", Repeat::Safe
+    }
+    call! {
+        /// Moves a label by compare-and-set, and answers when the server has switched. Sent once: a second attempt would
+        /// compare with its own work.
         model.set_label(SetLabelRequest) -> Model, "SetLabel", Repeat::Unsafe
+    }
+    call! {
+        /// Moves a label to where it was before. Sent once: a second attempt would move it forth again.
+        model.rollback(RollbackRequest) -> Model, "Rollback", Repeat::Unsafe
+    }
+
+    /// What the server does with versions, now and at each change. Sent once; ends when it is dropped.
+    pub async fn watch_versions(&self, request: WatchVersionsRequest) -> Result<Answers<WatchVersionsResponse>, Error> {
+        let mut service = self.model();
+        self.stream("WatchVersions", LONG_SILENCE, service.watch_versions(request)).await
     }
 
     call! {
@@ -109,27 +138,29 @@ impl Client {
     /// Every event of a catalog, oldest first. Sent once; it takes as long as it takes.
     pub async fn export_events(&self, request: ExportEventsRequest) -> Result<Answers<Event>, Error> {
         let mut service = self.catalog();
-        self.events("ExportEvents", service.export_events(request)).await
+        self.stream("ExportEvents", self.options().timeout, service.export_events(request)).await
     }
 
     /// Every event of one person, in the order of their recording. Sent once.
     pub async fn export_user(&self, request: ExportUserRequest) -> Result<Answers<Event>, Error> {
         let mut service = self.privacy();
-        self.events("ExportUser", service.export_user(request)).await
+        self.stream("ExportUser", self.options().timeout, service.export_user(request)).await
     }
 
-    /// Waits for a stream of events to begin. Without `grpc-timeout`: it would end the whole export, not only a silence.
-    async fn events(
+    /// Waits for a stream to begin; it may be silent for `silence`. Without `grpc-timeout`: it would end the whole stream,
+    /// not only a silence.
+    async fn stream<A: Send + 'static>(
         &self,
         name: &'static str,
-        call: impl Future<Output = Result<Response<Streaming<Event>>, Status>>,
-    ) -> Result<Answers<Event>, Error> {
+        silence: Duration,
+        call: impl Future<Output = Result<Response<Streaming<A>>, Status>>,
+    ) -> Result<Answers<A>, Error> {
         let timeout = self.options().timeout;
         let answers = tokio::time::timeout(timeout, call)
             .await
             .unwrap_or_else(|_| Err(expired(timeout)))
             .map_err(|status| Error::from_status(name, &status, 1))?;
-        Ok(Answers::new(name, answers.into_inner(), timeout))
+        Ok(Answers::new(name, answers.into_inner(), silence))
     }
 
     /// Asks the server how it is. `service` is empty for the server as a whole.
@@ -152,5 +183,5 @@ pub struct Health {
     /// Whether it takes requests: every model it needs is available, and it is not shutting down.
     pub serving: bool,
     /// How long the question took, there and back.
-    pub round_trip: std::time::Duration,
+    pub round_trip: Duration,
 }

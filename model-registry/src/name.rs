@@ -20,7 +20,9 @@ pub enum NameError {
     )]
     Model(String),
     /// Not a label.
-    #[error("\"{0}\" is no label: use 1 to 63 characters of a-z, 0-9 and \"-\", starting with a letter, not \"previous\"")]
+    #[error(
+        "\"{0}\" is no label: use 1 to 63 characters of a-z, 0-9 and \"-\", starting with a letter, not \"previous\""
+    )]
     Label(String),
     /// Not a version number.
     #[error("\"{0}\" is no version: use a whole number from 1 without leading zeros")]

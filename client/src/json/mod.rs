@@ -60,10 +60,12 @@ json_messages!(
     GeneratedImage,
     Item,
     Model,
+    ModelVersion,
     RecommendRequest,
     RecommendResponse,
     SearchRequest,
     SearchResponse,
+    WatchVersionsResponse,
 );
 
 static POOL: LazyLock<Result<DescriptorPool, String>> =

@@ -5,11 +5,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 use vitrine::v1::{
     Catalog, CreateCatalogRequest, DeleteItemRequest, Event, ExportEventsRequest, FieldViolation, GetCatalogRequest,
-    GetItemRequest, GetModelRequest, ImportError, ImportEventsRequest, ImportItemsRequest, ImportProgress, ImportStart,
-    IndexStatus, Item, ListCatalogsRequest, ListCatalogsResponse, ListItemsRequest, ListItemsResponse,
-    ListModelsRequest, ListModelsResponse, Model, ModelVersion, SetLabelRequest, UpsertItemsRequest,
-    UpsertItemsResponse, VectorIndexStatus, VersionState, catalog_service_server::CatalogService,
-    import_events_request, import_items_request, model_service_server::ModelService,
+    GetItemRequest, GetModelRequest, GetModelVersionRequest, ImportError, ImportEventsRequest, ImportItemsRequest,
+    ImportProgress, ImportStart, IndexStatus, Item, ListCatalogsRequest, ListCatalogsResponse, ListItemsRequest,
+    ListItemsResponse, ListModelsRequest, ListModelsResponse, LoadVersionRequest, Model, ModelVersion, RollbackRequest,
+    SetLabelRequest, UnloadVersionRequest, UpsertItemsRequest, UpsertItemsResponse, VectorIndexStatus, VersionState,
+    WatchVersionsRequest, WatchVersionsResponse, catalog_service_server::CatalogService, import_events_request,
+    import_items_request, model_service_server::ModelService,
 };
 
 use super::FakeShop;
@@ -251,7 +252,12 @@ fn model(state: &super::State) -> Model {
         failure: "golden rows differ by 0.2".into(),
         ..version.clone()
     };
-    Model { name: "models/minilm".into(), versions: vec![failed, version], labels: state.labels.clone() }
+    Model {
+        name: "models/minilm".into(),
+        versions: vec![failed, version],
+        labels: state.labels.clone(),
+        ..Model::default()
+    }
 }
 
 #[async_trait]
@@ -277,5 +283,30 @@ impl ModelService for FakeShop {
         }
         state.labels.insert(request.label, request.version);
         Ok(Response::new(model(&state)))
+    }
+
+    async fn get_model_version(&self, _: Request<GetModelVersionRequest>) -> Result<Response<ModelVersion>, Status> {
+        Err(Status::unimplemented("not of this fake"))
+    }
+
+    type WatchVersionsStream = tokio_stream::Empty<Result<WatchVersionsResponse, Status>>;
+
+    async fn watch_versions(
+        &self,
+        _: Request<WatchVersionsRequest>,
+    ) -> Result<Response<Self::WatchVersionsStream>, Status> {
+        Err(Status::unimplemented("not of this fake"))
+    }
+
+    async fn load_version(&self, _: Request<LoadVersionRequest>) -> Result<Response<ModelVersion>, Status> {
+        Err(Status::unimplemented("not of this fake"))
+    }
+
+    async fn unload_version(&self, _: Request<UnloadVersionRequest>) -> Result<Response<ModelVersion>, Status> {
+        Err(Status::unimplemented("not of this fake"))
+    }
+
+    async fn rollback(&self, _: Request<RollbackRequest>) -> Result<Response<Model>, Status> {
+        Err(Status::unimplemented("not of this fake"))
     }
 }

@@ -59,17 +59,20 @@ impl Planner<'_> {
         }
         let coming: BTreeSet<Version> =
             self.restoring().filter(|version| self.phase(*version) != Phase::Failed).collect();
-        let first = self.order().into_iter().find(|version| {
-            self.phase(*version) == Phase::Indexing && (coming.is_empty() || coming.contains(version))
-        });
+        let first = self
+            .order()
+            .into_iter()
+            .find(|version| self.phase(*version) == Phase::Indexing && (coming.is_empty() || coming.contains(version)));
         self.actions.extend(first.map(Action::Admit));
     }
 
     /// What labels without an answer answered with before.
     fn restoring(&self) -> impl Iterator<Item = Version> {
-        let unanswered = self.wanted.restored.iter().filter(|(label, _)| {
-            self.wanted.labels.contains_key(label) && !self.answering.contains_key(label)
-        });
+        let unanswered = self
+            .wanted
+            .restored
+            .iter()
+            .filter(|(label, _)| self.wanted.labels.contains_key(label) && !self.answering.contains_key(label));
         unanswered.map(|(_, version)| *version)
     }
 
@@ -93,9 +96,11 @@ impl Planner<'_> {
         self.actions.extend(gone);
     }
 
-    /// What is to be in memory, or answers.
+    /// What is to be in memory, or answers. What a label leaves just now is among it: whether to keep it is decided anew,
+    /// after the move.
     fn needed(&self) -> BTreeSet<Version> {
-        self.order().into_iter().chain(self.answering.values().copied()).collect()
+        let answering = self.observed.labels.values().chain(self.answering.values()).copied();
+        self.order().into_iter().chain(answering).collect()
     }
 
     /// What is available and not needed, the newest first.
@@ -120,8 +125,10 @@ impl Planner<'_> {
         if [Phase::Loading, Phase::Warming].into_iter().any(|phase| self.in_phase(phase).next().is_some()) {
             return;
         }
-        let next = self.order().into_iter().filter(|version| matches!(self.phase(*version), Phase::Start | Phase::Ended));
-        for version in next {
+        for version in self.order() {
+            if !matches!(self.phase(version), Phase::Start | Phase::Ended) {
+                continue;
+            }
             match self.room_for(version) {
                 Room::Enough => {
                     self.actions.push(Action::Load(version));

@@ -65,16 +65,18 @@ fn event() -> impl Strategy<Value = Event> {
 
 fn world() -> impl Strategy<Value = World> {
     let restored = vec((0..LABELS.len(), number()), 0..2);
-    (vec(5_u64..20, VERSIONS as usize), numbers(), restored, 20_u64..60).prop_map(|(needs, broken, restored, memory)| {
-        let seen = |memory| Seen { phase: Phase::Start, memory };
-        let versions = needs.into_iter().zip(1..).map(|(memory, number)| (v(number), seen(memory))).collect();
-        let restored = restored.into_iter().map(|(index, number)| (label(index), v(number))).collect();
-        World {
-            wanted: Wanted { restored, ..Wanted::default() },
-            observed: Observed { versions, memory, ..Observed::default() },
-            broken: all(&broken),
-        }
-    })
+    (vec(5_u64..20, VERSIONS as usize), numbers(), restored, 20_u64..60).prop_map(
+        |(needs, broken, restored, memory)| {
+            let seen = |memory| Seen { phase: Phase::Start, memory };
+            let versions = needs.into_iter().zip(1..).map(|(memory, number)| (v(number), seen(memory))).collect();
+            let restored = restored.into_iter().map(|(index, number)| (label(index), v(number))).collect();
+            World {
+                wanted: Wanted { restored, ..Wanted::default() },
+                observed: Observed { versions, memory, ..Observed::default() },
+                broken: all(&broken),
+            }
+        },
+    )
 }
 
 impl World {
@@ -165,7 +167,9 @@ impl World {
             if actions.is_empty() {
                 return;
             }
-            actions.iter().for_each(|action| self.perform(action));
+            for action in &actions {
+                self.perform(action);
+            }
             let repeated: Vec<Action> =
                 plan(&self.wanted, &self.observed).into_iter().filter(|action| actions.contains(action)).collect();
             assert!(repeated.is_empty(), "{repeated:?} again after {actions:?}");

@@ -71,6 +71,8 @@ impl Answering {
         let versions: Vec<String> = self.versions.keys().map(u32::to_string).collect();
         let labels: Vec<&str> = self.labels.keys().map(String::as_str).collect();
         let (versions, labels) = (versions.join(", "), labels.join(", "));
-        format!("`{selector}` is not loaded; loaded are the versions {versions}, and the labels that answer are [{labels}]")
+        format!(
+            "`{selector}` is not loaded; loaded are the versions {versions}, and the labels that answer are [{labels}]"
+        )
     }
 }

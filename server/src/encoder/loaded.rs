@@ -53,7 +53,8 @@ pub(super) struct EncoderParts {
 
 impl Encoder {
     pub(super) fn new(parts: EncoderParts) -> Self {
-        let EncoderParts { model, version, dimensions, requests, bulk_limits, tokenize, lane, query_cache_bytes } = parts;
+        let EncoderParts { model, version, dimensions, requests, bulk_limits, tokenize, lane, query_cache_bytes } =
+            parts;
         let weigh = |text: &String, vector: &Arc<[f32]>| {
             u32::try_from(text.len() + size_of_val::<[f32]>(vector) + ENTRY_BYTES).unwrap_or(u32::MAX)
         };

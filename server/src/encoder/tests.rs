@@ -12,7 +12,7 @@ use vitrine::v1::VersionState;
 use vitrine_registry::{Label, ModelName, PublishRequest, Registry, Version, VersionDir};
 
 use super::{
-    load::{Load, Model, Tokenize},
+    load::{Load, Model, Tokenize, Warming},
     *,
 };
 use crate::batch::{Row, RowCost, RunError, Runner};
@@ -28,6 +28,8 @@ struct Stage {
     runs: Arc<Mutex<Option<Gate>>>,
     /// The same for loading.
     loads: Arc<Mutex<Option<Gate>>>,
+    /// Every version that was begun to load.
+    loaded: Arc<Mutex<Vec<u32>>>,
 }
 
 struct Gate {
@@ -78,9 +80,10 @@ impl Runner for Fake {
 
 /// Loads what `config.json` says: `ok`, `bad`, or `panic`.
 impl Load for Stage {
-    fn load(&self, version: &VersionDir, warming: &dyn Fn()) -> Result<Model, String> {
-        warming();
+    fn load(&self, version: &VersionDir, warming: &Warming) -> Result<Model, String> {
+        self.loaded.lock().push(version.version.get());
         pass(&self.loads);
+        warming()?;
         match fs::read_to_string(version.path.join("config.json")).unwrap().as_str() {
             "ok" => {}
             "bad" => return Err("golden row 3 differs".to_owned()),
@@ -122,7 +125,7 @@ impl Bench {
 
     fn point_at(&self, version: Version) {
         let registry = self.registry();
-        let now = registry.labels(&self.model).unwrap().get(&self.label).copied();
+        let now = registry.labels(&self.model).unwrap().get(&self.label);
         registry.set_label(&self.model, &self.label, version, now).unwrap();
     }
 
@@ -130,24 +133,50 @@ impl Bench {
         EncoderOptions {
             registry: self.dir.path().join("registry"),
             registry_retry: Duration::from_millis(5),
+            keep_previous: Duration::ZERO,
+            state_file: Some(self.dir.path().join("labels.json")),
             ..EncoderOptions::default()
         }
     }
 
-    fn start(&self, options: EncoderOptions) -> Encoders {
-        Encoders::start_with(options, Box::new(self.stage.clone())).unwrap()
+    /// A server whose vectors are there at once.
+    fn start(&self, options: EncoderOptions) -> Arc<Encoders> {
+        let encoders = self.start_slow(options);
+        let (indexed, mut transitions) = (Arc::downgrade(&encoders), encoders.transitions());
+        tokio::spawn(async move {
+            while let Ok(transition) = transitions.recv().await {
+                if transition.now.state == VersionState::Indexing
+                    && let Some(encoders) = indexed.upgrade()
+                {
+                    encoders.indexed(transition.now.version, Ok(()));
+                }
+            }
+        });
+        encoders
+    }
+
+    /// A server whose vectors the test makes.
+    fn start_slow(&self, options: EncoderOptions) -> Arc<Encoders> {
+        Arc::new(Encoders::start_with(options, Box::new(self.stage.clone())).unwrap())
     }
 
     /// A server on which version 1 answers.
-    async fn ready(&self, options: EncoderOptions) -> Encoders {
+    async fn ready(&self, options: EncoderOptions) -> Arc<Encoders> {
         self.point_at(self.publish("ok"));
         let encoders = self.start(options);
-        encoders.reaches(1, VersionState::Available).await;
+        encoders.answers(1).await;
         encoders
     }
 }
 
 impl Encoders {
+    /// Resolves when the version answers by default.
+    async fn answers(&self, version: u32) {
+        while self.answering() != Some(version) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     async fn reaches(&self, version: u32, state: VersionState) {
         self.states.until(|inner| inner.state(version) == Some(state)).await;
     }
@@ -165,15 +194,19 @@ impl Encoders {
 async fn the_version_that_the_label_names_answers() {
     let bench = Bench::new();
     let encoders = bench.ready(bench.options()).await;
+    let requests = || encoders.states()[0].requests.get();
+    let before = requests();
     let encoder = encoders.resolve(None).unwrap();
-    assert_eq!((encoder.dimensions(), encoder.version, encoder.label.as_str()), (2, 1, "stable"));
+    assert_eq!((encoder.dimensions(), encoder.version, encoder.served_by().label.as_str()), (2, 1, "stable"));
     assert_eq!(encoder.embed_query("milk", None).await.as_deref(), Ok(&[1.0, 4.0][..]));
     assert_eq!(encoder.served_by().task, "text-embedding");
     assert_eq!(encoders.resolve(Some("stable")).unwrap().version, 1);
     assert_eq!(encoders.resolve(Some("1")).unwrap().version, 1);
     for other in ["canary", "2", "-1", ""] {
-        assert!(matches!(encoders.resolve(Some(other)), Err(EncoderError::NotLoaded { .. })), "{other}");
+        let Err(EncoderError::NotLoaded { detail }) = encoders.resolve(Some(other)) else { panic!("{other}") };
+        assert!(detail.contains("versions 1,") && detail.contains("[stable]"), "{detail}");
     }
+    assert_eq!(requests() - before, 3, "only those that got it count");
 }
 
 #[tokio::test]
@@ -186,7 +219,7 @@ async fn without_a_registry_the_reason_is_given_and_one_that_appears_is_followed
     let version = bench.publish("ok");
     encoders.states.until(|inner| inner.problem().contains("stable")).await;
     bench.point_at(version);
-    encoders.reaches(1, VersionState::Available).await;
+    encoders.answers(1).await;
     assert_eq!((encoders.answering(), encoders.problem()), (Some(1), None));
 }
 
@@ -198,11 +231,11 @@ async fn the_old_version_answers_until_the_new_one_can_and_leaves_with_its_last_
     let (gate, keeper) = gate();
     *bench.stage.loads.lock() = Some(gate);
     bench.point_at(bench.publish("ok"));
-    encoders.reaches(2, VersionState::Warming).await;
+    encoders.reaches(2, VersionState::Loading).await;
     keeper.began.recv_timeout(LONG).unwrap();
     assert_eq!(encoders.answering(), Some(1));
     keeper.go.send(()).unwrap();
-    encoders.reaches(2, VersionState::Available).await;
+    encoders.answers(2).await;
     encoders.reaches(1, VersionState::Draining).await;
     assert_eq!(encoders.answering(), Some(2));
     assert_eq!(held.embed_query("tea", None).await.as_deref(), Ok(&[1.0, 3.0][..]), "admitted to the old version");
@@ -223,7 +256,7 @@ async fn a_version_that_fails_never_takes_the_place_of_a_good_one() {
         assert_eq!(encoders.answering(), Some(1));
     }
     bench.point_at(bench.publish("ok"));
-    encoders.reaches(4, VersionState::Available).await;
+    encoders.answers(4).await;
     assert_eq!(encoders.answering(), Some(4), "and it does not block the next");
 }
 
@@ -241,20 +274,152 @@ async fn a_damaged_version_is_not_loaded() {
     assert!(detail.contains("version 1 of minilm failed"), "{detail}");
 }
 
+fn versions(list: &[Arc<Encoder>]) -> Vec<u32> {
+    list.iter().map(|encoder| encoder.version).collect()
+}
+
 #[tokio::test]
-async fn a_new_version_can_be_made_to_wait_for_its_vectors() {
+async fn a_new_version_waits_for_its_vectors_and_the_first_one_does_not() {
     let bench = Bench::new();
-    let encoders = bench.ready(EncoderOptions { index_first: true, ..bench.options() }).await;
+    bench.point_at(bench.publish("ok"));
+    let encoders = bench.start_slow(bench.options());
+    encoders.answers(1).await;
     let mut loaded = encoders.subscribe();
     bench.point_at(bench.publish("ok"));
-    let versions = |list: &Vec<Arc<Encoder>>| list.iter().map(|encoder| encoder.version).collect::<Vec<_>>();
     loaded.wait_for(|list| versions(list) == [1, 2]).await.unwrap();
+    encoders.reaches(2, VersionState::Indexing).await;
     assert_eq!(encoders.answering(), Some(1));
     assert_eq!(encoders.resolve(Some("2")).unwrap().version, 2, "it can be tried by its number");
-    encoders.indexed(2);
+    encoders.indexed(2, Ok(()));
     encoders.reaches(1, VersionState::Ended).await;
     assert_eq!(encoders.answering(), Some(2));
     loaded.wait_for(|list| versions(list) == [2]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_version_whose_vectors_cannot_be_made_fails() {
+    let bench = Bench::new();
+    bench.point_at(bench.publish("ok"));
+    let encoders = bench.start_slow(bench.options());
+    encoders.answers(1).await;
+    bench.point_at(bench.publish("ok"));
+    encoders.reaches(2, VersionState::Indexing).await;
+    encoders.indexed(2, Err("no space left".to_owned()));
+    encoders.reaches(2, VersionState::Failed).await;
+    assert_eq!((encoders.answering(), encoders.failure(2).as_str()), (Some(1), "no space left"));
+}
+
+#[tokio::test]
+async fn after_a_restart_the_version_that_answered_does_so_until_the_new_one_is_indexed() {
+    let bench = Bench::new();
+    drop(bench.ready(bench.options()).await);
+    bench.point_at(bench.publish("ok"));
+    let encoders = bench.start_slow(bench.options());
+    encoders.reaches(2, VersionState::Indexing).await;
+    encoders.answers(1).await;
+    assert_eq!(encoders.labels(), [("stable".to_owned(), 1)].into());
+    encoders.indexed(2, Ok(()));
+    encoders.reaches(1, VersionState::Ended).await;
+    assert_eq!(encoders.labels(), [("stable".to_owned(), 2)].into());
+    drop(encoders);
+    let encoders = bench.start_slow(bench.options());
+    encoders.answers(2).await;
+    assert_eq!(encoders.states().len(), 1, "nobody asks for the old one any more");
+}
+
+#[tokio::test]
+async fn the_former_version_is_kept_for_a_quick_way_back() {
+    let bench = Bench::new();
+    let encoders = bench.ready(EncoderOptions { keep_previous: LONG, ..bench.options() }).await;
+    bench.point_at(bench.publish("ok"));
+    encoders.answers(2).await;
+    for version in [1, 2] {
+        let version = Version::new(version).unwrap();
+        bench.point_at(version);
+        let wish = Wish::Switched { label: bench.label.clone(), version, unload_first: false };
+        encoders.wish(wish).await.unwrap();
+        assert_eq!(encoders.answering(), Some(version.get()));
+    }
+    assert_eq!(*bench.stage.loaded.lock(), [1, 2], "none was loaded twice");
+}
+
+#[tokio::test]
+async fn who_moves_a_label_is_told_when_it_is_done_or_why_not() {
+    let bench = Bench::new();
+    let encoders = bench.ready(bench.options()).await;
+    let move_to = |version: Version| {
+        bench.point_at(version);
+        encoders.wish(Wish::Switched { label: bench.label.clone(), version, unload_first: false })
+    };
+    assert_eq!(move_to(bench.publish("ok")).await, Ok(()));
+    assert_eq!(encoders.answering(), Some(2));
+    let bad = bench.publish("bad");
+    let reason = "golden row 3 differs".to_owned();
+    assert_eq!(move_to(bad).await, Err(Refused::Failed { version: bad, reason }));
+    let late = Wish::Switched { label: bench.label.clone(), version: Version::FIRST, unload_first: false };
+    assert_eq!(encoders.wish(late).await, Err(Refused::Moved { label: bench.label.clone(), now: Some(bad) }));
+}
+
+#[tokio::test]
+async fn a_version_is_loaded_and_unloaded_on_request_unless_a_label_needs_it() {
+    let bench = Bench::new();
+    let encoders = bench.ready(bench.options()).await;
+    let two = bench.publish("ok");
+    encoders.wish(Wish::Loaded { version: two, unload_first: false }).await.unwrap();
+    assert_eq!(encoders.resolve(Some("2")).unwrap().version, 2);
+    assert_eq!(encoders.answering(), Some(1));
+    let needed = Refused::Needed { label: bench.label.clone(), version: Version::FIRST };
+    assert_eq!(encoders.wish(Wish::Unloaded { version: Version::FIRST }).await, Err(needed));
+    encoders.wish(Wish::Unloaded { version: two }).await.unwrap();
+    encoders.reaches(2, VersionState::Ended).await;
+    assert!(encoders.resolve(Some("2")).is_err());
+}
+
+#[tokio::test]
+async fn of_many_versions_published_while_one_loads_only_the_newest_is_loaded() {
+    let bench = Bench::new();
+    let options = EncoderOptions { policy: "latest = 1".parse().unwrap(), ..bench.options() };
+    let encoders = bench.ready(options).await;
+    let (gate, keeper) = gate();
+    *bench.stage.loads.lock() = Some(gate);
+    bench.publish("ok");
+    keeper.began.recv_timeout(LONG).unwrap();
+    for _ in 0..50 {
+        bench.publish("ok");
+    }
+    encoders.reaches(52, VersionState::Loading).await;
+    for _ in 0..50 {
+        keeper.go.send(()).unwrap();
+    }
+    encoders.reaches(52, VersionState::Available).await;
+    encoders.reaches(2, VersionState::Ended).await;
+    assert_eq!(encoders.answering(), Some(1), "the label says so");
+    let loaded = bench.stage.loaded.lock().clone();
+    assert!(loaded.len() < 6, "{loaded:?}");
+}
+
+#[tokio::test]
+async fn a_version_that_does_not_fit_is_refused_with_what_it_needs_and_fits_if_the_old_one_goes_first() {
+    let bench = Bench::new();
+    let options = EncoderOptions { memory_budget_bytes: 150 << 20, ..bench.options() };
+    let publish = || {
+        let files = tempfile::tempdir().unwrap();
+        fs::write(files.path().join("config.json"), "ok").unwrap();
+        let request = PublishRequest::from_folder(&bench.model, "bert", TEXT_EMBEDDING, files.path()).unwrap();
+        bench.registry().publish(&PublishRequest { memory_bytes: Some(100 << 20), ..request }).unwrap().version
+    };
+    bench.point_at(publish());
+    let encoders = bench.start(options);
+    encoders.answers(1).await;
+    let version = publish();
+    bench.point_at(version);
+    let wish = |unload_first| Wish::Switched { label: bench.label.clone(), version, unload_first };
+    let Err(Refused::Failed { reason, .. }) = encoders.wish(wish(false)).await else { panic!("it fits?") };
+    assert_eq!(reason, "it needs 100 MiB of memory, and 50 MiB of a budget of 150 MiB are free");
+    assert_eq!((encoders.answering(), bench.stage.loaded.lock().len()), (Some(1), 1), "nothing was read");
+    encoders.wish(wish(true)).await.unwrap();
+    assert_eq!(encoders.answering(), Some(2));
+    encoders.reaches(1, VersionState::Ended).await;
 }
 
 #[tokio::test]
@@ -276,7 +441,7 @@ async fn errors_are_not_kept_and_a_short_deadline_does_not_fail_who_has_more_tim
     let (gate, keeper) = gate();
     *bench.stage.runs.lock() = Some(gate);
     let hurried = {
-        let encoder = Arc::clone(&encoder);
+        let encoder = encoder.clone();
         tokio::spawn(async move { encoder.embed_query("milk", Some(Instant::now() + Duration::from_millis(20))).await })
     };
     tokio::task::yield_now().await;
@@ -307,7 +472,7 @@ async fn bulk_waits_for_room_and_keeps_the_order() {
     let wanted: Vec<Vec<f32>> = (1..=20).map(|length| vec![1.0, length as f32]).collect();
     let calls: Vec<_> = (0..5)
         .map(|_| {
-            let (encoder, texts) = (Arc::clone(&encoder), texts.clone());
+            let (encoder, texts) = (encoder.clone(), texts.clone());
             tokio::spawn(async move { encoder.embed_bulk(texts).await })
         })
         .collect();

@@ -138,9 +138,8 @@ impl App {
                 if let Err(refused) = app.encoders.wish(wish).await {
                     if matches!(refused, Refused::Failed { .. }) {
                         let model = name.clone();
-                        let undone = move || {
-                            registry.undo_label(&model, &label, version, before).map_err(registry_status)
-                        };
+                        let undone =
+                            move || registry.undo_label(&model, &label, version, before).map_err(registry_status);
                         if let Err(error) = blocking(undone).await {
                             tracing::warn!(%error, "a label still names a version that cannot be used here");
                         }
@@ -218,11 +217,12 @@ impl App {
         let found = registry.versions(name).map_err(registry_status)?;
         let labels = registry.labels(name).map_err(registry_status)?;
         let states = self.encoders.states();
-        let with_status = |version: ModelVersion| {
-            match states.iter().find(|status| status.model == name.as_str() && status.version == version.version) {
-                Some(status) => self.with_status(version, status),
-                None => ModelVersion { name: format!("models/{name}/versions/{}", version.version), ..version },
-            }
+        let with_status = |version: ModelVersion| match states
+            .iter()
+            .find(|status| status.model == name.as_str() && status.version == version.version)
+        {
+            Some(status) => self.with_status(version, status),
+            None => ModelVersion { name: format!("models/{name}/versions/{}", version.version), ..version },
         };
         let usable = found.usable.iter().map(|version| {
             let manifest = &version.manifest;
@@ -243,7 +243,10 @@ impl App {
                 failure: version.reason.clone(),
                 ..ModelVersion::default()
             };
-            with_status(version)
+            let told = with_status(version.clone());
+            // In memory it is as good as it was.
+            let loaded = !told.device.is_empty() && told.state() != VersionState::Loading;
+            if loaded { told } else { ModelVersion { name: told.name, ..version } }
         });
         let mut versions: Vec<ModelVersion> = usable.chain(unusable).collect();
         versions.sort_by_key(|version| Reverse(version.version));

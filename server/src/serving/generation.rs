@@ -92,7 +92,8 @@ impl Generation {
 
     /// How far it is.
     pub fn status(&self) -> VectorIndexStatus {
-        let progress = self.indexer.lock().as_ref().map(|indexer| indexer.progress().borrow().clone()).unwrap_or_default();
+        let progress =
+            self.indexer.lock().as_ref().map(|indexer| indexer.progress().borrow().clone()).unwrap_or_default();
         let pending = self.catalog.item_count().saturating_sub(self.index.len());
         VectorIndexStatus {
             model: self.model.clone(),

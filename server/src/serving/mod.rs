@@ -223,7 +223,9 @@ impl Shop {
         let before = self.generations.load_full();
         let (mut after, gone): (Vec<_>, Vec<_>) = before.iter().cloned().partition(|generation| generation.is_needed());
         // First: a version that comes again goes on where its generation was.
-        gone.iter().for_each(|generation| generation.close());
+        for generation in &gone {
+            generation.close();
+        }
         for encoder in encoders {
             if after.iter().any(|generation| generation.is_of(encoder)) {
                 continue;
@@ -240,7 +242,9 @@ impl Shop {
     }
 
     fn close(&self) {
-        self.generations.swap(Arc::default()).iter().for_each(|generation| generation.close());
+        for generation in self.generations.swap(Arc::default()).iter() {
+            generation.close();
+        }
         drop(self.tail.lock().take());
     }
 }

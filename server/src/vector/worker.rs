@@ -206,6 +206,7 @@ where
 mod tests {
     use super::*;
     use crate::vector::fakes::{Log, WIDTH, open, options, vector_of};
+    use parking_lot::Mutex;
     use std::convert::Infallible;
     use std::future::{Ready, ready};
     use std::sync::atomic::{AtomicBool, Ordering};

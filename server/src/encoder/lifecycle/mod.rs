@@ -23,10 +23,8 @@ use vitrine_registry::{
     lifecycle::{Action, Observed, Phase, plan},
 };
 
-use self::{
-    versions::Versions,
-    wishes::{Wish, Wishes},
-};
+pub use self::wishes::Wish;
+use self::{versions::Versions, wishes::Wishes};
 use super::{
     Encoder, EncoderOptions, LABEL_VERSION, REGISTRY_READ,
     answering::{Answering, Pinned},
@@ -146,7 +144,7 @@ impl Lifecycle {
             let happened = event.into_iter().chain(events.try_iter());
             for event in happened {
                 match event {
-                    Event::Stop => return self.end(),
+                    Event::Stop => return self.end(events),
                     event => self.happen(event),
                 }
             }
@@ -325,9 +323,7 @@ impl Lifecycle {
     }
 
     fn outcome(&self, wish: &Wish) -> Option<Result<(), Refused>> {
-        let failed = |version| {
-            self.versions.failure(version).map(|reason| Err(Refused::Failed { version, reason }))
-        };
+        let failed = |version| self.versions.failure(version).map(|reason| Err(Refused::Failed { version, reason }));
         match *wish {
             Wish::Switched { ref label, version, .. } => {
                 let now = self.wishes.named(label);
@@ -348,13 +344,20 @@ impl Lifecycle {
         }
     }
 
-    /// Lets everything go.
-    fn end(mut self) {
+    /// Lets everything go, and stays until it has gone.
+    fn end(mut self, events: &Receiver<Event>) {
         self.labels.clear();
         self.versions.unload_all();
         self.publish();
         for (_, reply) in self.waiting.drain(..) {
             let _ = reply.send(Err(Refused::Ending));
+        }
+        while self.versions.seen().values().any(|seen| seen.phase.takes_memory()) {
+            match events.recv() {
+                Ok(Event::Ended(version) | Event::Loaded(version, _)) => self.versions.ended(version),
+                Ok(_) => {}
+                Err(_) => return,
+            }
         }
     }
 }
