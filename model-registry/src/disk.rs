@@ -9,7 +9,7 @@ use std::{
 use crate::error::{Context as _, RegistryError};
 
 /// The file whose lock serialises changes to a model: publishing, labels, collection.
-const LOCK: &str = ".lock";
+pub const LOCK: &str = ".lock";
 
 /// Makes names created in, or removed from, a folder durable.
 pub fn sync_folder(path: &Path) -> io::Result<()> {

@@ -77,6 +77,18 @@ pub enum RegistryError {
     /// All version numbers are used up.
     #[error("model \"{0}\" has no version number left")]
     NoVersionLeft(ModelName),
+    /// What was asked for is done in folders only, and this registry is on a store.
+    #[error("{registry}: {what} works on a registry in a folder only")]
+    FolderOnly {
+        /// The registry.
+        registry: String,
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// The store of a registry that is on one does not do what it should.
+    #[cfg(feature = "s3")]
+    #[error(transparent)]
+    Store(#[from] crate::remote::StoreError),
     /// The watcher could not be started.
     #[error("cannot watch {path}: {reason}")]
     Watch {

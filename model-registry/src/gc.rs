@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How the names of versions begin that are being removed.
-const REMOVED: &str = ".removed-";
+pub(crate) const REMOVED: &str = ".removed-";
 /// A staging folder without a change for this long was left by a publisher that died.
 const ABANDONED: Duration = Duration::from_hours(24);
 
@@ -51,6 +51,9 @@ impl Registry {
     /// A version disappears in one step. Folders that are no usable versions are left alone unless they are older than the
     /// oldest version kept: they may be on their way.
     pub fn gc(&self, model: &ModelName, options: &GcOptions) -> Result<Collected, RegistryError> {
+        if let Some(origin) = &self.origin {
+            return Err(RegistryError::FolderOnly { registry: origin.address().to_owned(), what: "removing versions" });
+        }
         let folder = self.model_folder(model);
         let all = self.numbers(model)?;
         let _lock = ModelLock::take(&folder)?;
@@ -74,9 +77,7 @@ impl Registry {
             collected.bytes += size(&path).context("measuring", &path)?;
             collected.versions.push(version);
             if !options.dry_run {
-                let removed = folder.join(format!("{REMOVED}{version}"));
-                fs::rename(&path, &removed).context("removing", &path)?;
-                fs::remove_dir_all(&removed).context("removing", &removed)?;
+                remove(&folder, version)?;
             }
         }
         for entry in fs::read_dir(&folder).context("listing", &folder)? {
@@ -91,6 +92,17 @@ impl Registry {
         }
         Ok(collected)
     }
+}
+
+/// Removes a version of a model's folder so that it disappears in one step. For who holds the model's lock.
+pub(crate) fn remove(folder: &Path, version: Version) -> Result<(), RegistryError> {
+    let (path, removed) = (folder.join(version.to_string()), folder.join(format!("{REMOVED}{version}")));
+    match fs::remove_dir_all(&removed) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).context("removing", &removed),
+        _ => {}
+    }
+    fs::rename(&path, &removed).context("removing", &path)?;
+    fs::remove_dir_all(&removed).context("removing", &removed)
 }
 
 fn is_leftover(path: &Path) -> bool {

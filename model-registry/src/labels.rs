@@ -34,10 +34,45 @@ pub struct Before {
     pub previous: Option<Version>,
 }
 
+/// A change of a label: made if it names `expected`, whatever else happened meanwhile.
+pub(crate) struct Change<'a> {
+    pub model: &'a ModelName,
+    pub label: &'a Label,
+    pub expected: Option<Version>,
+    /// What it is to be.
+    pub after: &'a dyn Fn(Before) -> Before,
+}
+
 impl Labels {
     /// The version that a label names.
     pub fn get(&self, label: &Label) -> Option<Version> {
         self.named.get(label).copied()
+    }
+
+    /// Makes a change; returns what the label was, and what it is.
+    pub(crate) fn apply(&mut self, change: &Change<'_>) -> Result<(Before, Before), RegistryError> {
+        let label = change.label;
+        let before = Before { named: self.get(label), previous: self.previous.get(label).copied() };
+        if before.named != change.expected {
+            let (model, label, expected) = (change.model.clone(), label.clone(), change.expected);
+            return Err(RegistryError::LabelMoved { model, label, expected, actual: before.named });
+        }
+        let after = (change.after)(before);
+        self.set(label, after);
+        Ok((before, after))
+    }
+
+    /// The content of the file at `path`.
+    pub(crate) fn parse(text: &[u8], path: &Path) -> Result<Self, RegistryError> {
+        serde_json::from_slice(text)
+            .map_err(|error| RegistryError::Labels { path: path.to_owned(), reason: error.to_string() })
+    }
+
+    /// What `labels.json` is to hold.
+    pub(crate) fn to_text(&self) -> io::Result<Vec<u8>> {
+        let mut text = serde_json::to_vec_pretty(self)?;
+        text.push(b'\n');
+        Ok(text)
     }
 
     fn set(&mut self, label: &Label, to: Before) {
@@ -60,6 +95,14 @@ impl Registry {
         read(&folder.join(LABELS))
     }
 
+    /// What each label of a model names where that is decided: for a mirror that is its store, for a folder the folder.
+    pub fn current_labels(&self, model: &ModelName) -> Result<Labels, RegistryError> {
+        match &self.origin {
+            Some(origin) => origin.labels(model),
+            None => self.labels(model),
+        }
+    }
+
     /// Makes `label` name `version`, provided that it names `expected` now (`None`: no version yet).
     ///
     /// The version has to be usable. If the label names something else by now, the error carries what. What it named
@@ -71,16 +114,19 @@ impl Registry {
         version: Version,
         expected: Option<Version>,
     ) -> Result<Before, RegistryError> {
-        self.version(model, version)?;
-        self.change_label(model, label, expected, |before| Before {
+        let after = |before: Before| Before {
             named: Some(version),
             previous: if before.named == Some(version) { before.previous } else { before.named },
-        })
+        };
+        if self.origin.is_none() {
+            self.version(model, version)?;
+        }
+        self.change_label(&Change { model, label, expected, after: &after })
     }
 
     /// Makes `label` name what it named before its last move. Returns that version, and what to go back to.
     pub fn roll_back(&self, model: &ModelName, label: &Label) -> Result<(Version, Before), RegistryError> {
-        let labels = self.labels(model)?;
+        let labels = self.current_labels(model)?;
         let unknown = || RegistryError::NoPrevious { model: model.clone(), label: label.clone() };
         let previous = labels.previous.get(label).copied().ok_or_else(unknown)?;
         let before = self.set_label(model, label, previous, labels.get(label))?;
@@ -95,47 +141,42 @@ impl Registry {
         version: Version,
         before: Before,
     ) -> Result<(), RegistryError> {
-        self.change_label(model, label, Some(version), |_| before).map(drop)
+        self.change_label(&Change { model, label, expected: Some(version), after: &|_| before }).map(drop)
     }
 
     /// Removes `label`, provided that it names `expected` now.
     pub fn remove_label(&self, model: &ModelName, label: &Label, expected: Version) -> Result<(), RegistryError> {
         let nothing = Before { named: None, previous: None };
-        self.change_label(model, label, Some(expected), |_| nothing).map(drop)
+        self.change_label(&Change { model, label, expected: Some(expected), after: &|_| nothing }).map(drop)
     }
 
-    fn change_label(
-        &self,
-        model: &ModelName,
-        label: &Label,
-        expected: Option<Version>,
-        change: impl FnOnce(Before) -> Before,
-    ) -> Result<Before, RegistryError> {
-        let folder = self.model_folder(model);
+    fn change_label(&self, change: &Change<'_>) -> Result<Before, RegistryError> {
+        if let Some(origin) = &self.origin {
+            return origin.change_label(self, change);
+        }
+        let folder = self.model_folder(change.model);
         if !folder.is_dir() {
-            return Err(RegistryError::UnknownModel(model.clone()));
+            return Err(RegistryError::UnknownModel(change.model.clone()));
         }
         let _lock = ModelLock::take(&folder)?;
-        let path = folder.join(LABELS);
-        let mut labels = read(&path)?;
-        let before = Before { named: labels.get(label), previous: labels.previous.get(label).copied() };
-        if before.named != expected {
-            let (model, label, actual) = (model.clone(), label.clone(), before.named);
-            return Err(RegistryError::LabelMoved { model, label, expected, actual });
-        }
-        let after = change(before);
+        let mut labels = read(&folder.join(LABELS))?;
+        let (before, after) = labels.apply(change)?;
         if after == before {
             return Ok(before);
         }
         if let Some(version) = after.named {
             // Again, now that nobody can collect it.
-            self.version(model, version)?;
+            self.version(change.model, version)?;
         }
-        labels.set(label, after);
-        let mut text = serde_json::to_vec_pretty(&labels).map_err(io::Error::from).context("writing", &path)?;
-        text.push(b'\n');
-        disk::replace(&path, &text).context("writing", &path)?;
+        self.write_labels(change.model, &labels)?;
         Ok(before)
+    }
+
+    /// Replaces the labels of a model. For who holds its lock.
+    pub(crate) fn write_labels(&self, model: &ModelName, labels: &Labels) -> Result<(), RegistryError> {
+        let path = self.model_folder(model).join(LABELS);
+        let text = labels.to_text().context("writing", &path)?;
+        disk::replace(&path, &text).context("writing", &path)
     }
 }
 
@@ -145,8 +186,7 @@ fn read(path: &Path) -> Result<Labels, RegistryError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Labels::default()),
         Err(source) => return Err(RegistryError::Io { action: "reading", path: path.to_owned(), source }),
     };
-    serde_json::from_slice(&text)
-        .map_err(|error| RegistryError::Labels { path: path.to_owned(), reason: error.to_string() })
+    Labels::parse(&text, path)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@
 //! | [`gc`] | removing versions nobody names |
 //! | [`watch`] | telling when models change |
 //! | [`pull`] | fetching a version from elsewhere and publishing it |
+//! | `remote` | a registry on S3, mirrored to a folder (feature `s3`) |
 //!
 //! ```
 //! use vitrine_registry::{PublishRequest, Registry};
@@ -43,9 +44,12 @@ pub mod lifecycle;
 pub mod manifest;
 mod memory;
 pub mod name;
+mod origin;
 pub mod publish;
 pub mod pull;
 pub mod registry;
+#[cfg(feature = "s3")]
+pub mod remote;
 pub mod verify;
 pub mod watch;
 
@@ -56,4 +60,6 @@ pub use manifest::{FileEntry, FilePath, Manifest, TrainingData};
 pub use name::{Label, ModelName, NameError, Version};
 pub use publish::PublishRequest;
 pub use registry::{Registry, UnusableVersion, VersionDir, Versions};
+#[cfg(feature = "s3")]
+pub use remote::{Location, Mirror, StoreError};
 pub use watch::{Watch, WatchOptions};

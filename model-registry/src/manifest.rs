@@ -140,14 +140,19 @@ impl Manifest {
             return Err(ManifestError::TooLarge(path));
         }
         let text = fs::read(&path).map_err(read)?;
-        let json = |source| ManifestError::Json { path: path.clone(), source };
+        Self::parse(&text, &path)
+    }
+
+    /// Checks a manifest's text, which is that of `path`.
+    pub(crate) fn parse(text: &[u8], path: &Path) -> Result<Self, ManifestError> {
+        let json = |source| ManifestError::Json { path: path.to_owned(), source };
         // First the format: the rest of a later one may look different.
-        let Format { format } = serde_json::from_slice(&text).map_err(json)?;
+        let Format { format } = serde_json::from_slice(text).map_err(json)?;
         if format > FORMAT {
             let reason = format!("is {format}; this program reads manifests up to format {FORMAT}: use a later one");
             return Err(ManifestError::Field { field: "format", reason });
         }
-        let manifest: Self = serde_json::from_slice(&text).map_err(json)?;
+        let manifest: Self = serde_json::from_slice(text).map_err(json)?;
         manifest.check()?;
         Ok(manifest)
     }

@@ -129,6 +129,9 @@ impl Registry {
         // A folder of our own inside: the outer one is private to its owner, a version is not.
         let staged = staging.path().join("version");
         let manifest = stage(request, &staged)?;
+        if let Some(origin) = &self.origin {
+            return origin.publish(self, &request.model, &staged, manifest);
+        }
 
         let _lock = ModelLock::take(&folder)?;
         let last = self.numbers(&request.model)?.last().copied();
@@ -170,7 +173,7 @@ fn stage(request: &PublishRequest, staged: &Path) -> Result<Manifest, RegistryEr
     Ok(manifest)
 }
 
-fn sync_folders(folder: &Path) -> io::Result<()> {
+pub(crate) fn sync_folders(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.is_dir() {

@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use crate::{
@@ -10,12 +11,16 @@ use crate::{
     error::{Context as _, RegistryError},
     manifest::Manifest,
     name::{ModelName, Version},
+    origin::Origin,
 };
 
 /// A registry directory. Holds nothing but its path: what it says is read when asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// One that a mirror of a store gives out reads the mirror's folder, and changes the store.
+#[derive(Debug, Clone)]
 pub struct Registry {
     root: PathBuf,
+    pub(crate) origin: Option<Arc<dyn Origin>>,
 }
 
 /// A version that can be loaded: every file of its manifest is there with its size.
@@ -61,7 +66,7 @@ impl Registry {
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, RegistryError> {
         let root = path.into();
         match fs::metadata(&root) {
-            Ok(metadata) if metadata.is_dir() => Ok(Self { root }),
+            Ok(metadata) if metadata.is_dir() => Ok(Self { root, origin: None }),
             Ok(_) => Err(RegistryError::NotAFolder(root)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(RegistryError::Missing(root)),
             Err(source) => Err(RegistryError::Io { action: "opening", path: root, source }),
@@ -143,6 +148,15 @@ impl Registry {
         Ok(numbers)
     }
 }
+
+impl PartialEq for Registry {
+    fn eq(&self, other: &Self) -> bool {
+        let origins = (self.origin.as_deref().map(Origin::address), other.origin.as_deref().map(Origin::address));
+        self.root == other.root && origins.0 == origins.1
+    }
+}
+
+impl Eq for Registry {}
 
 /// The folders in `path` whose names parse as `T`. A `path` that does not exist holds none.
 fn folders<T: std::str::FromStr>(path: &Path) -> Result<Vec<T>, RegistryError> {

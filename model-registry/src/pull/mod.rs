@@ -258,7 +258,7 @@ fn set_labels(
     version: &VersionDir,
     moving: Moving,
 ) -> Result<(), RegistryError> {
-    let labels = registry.labels(&request.model)?;
+    let labels = registry.current_labels(&request.model)?;
     for label in &request.labels {
         let current = labels.get(label);
         if current.is_none() || (moving == Moving::Always && current != Some(version.version)) {
