@@ -11,6 +11,7 @@ use object_store::{
 use super::{
     error::StoreError,
     store::{self, Store},
+    trouble,
 };
 
 /// How the addresses of stores begin.
@@ -84,7 +85,7 @@ impl StoreUrl {
             .with_config(client(ClientConfigKey::Timeout), REQUEST_TIMEOUT)
             .with_retry(retry())
             .build()
-            .map_err(|error| unfit(store::innermost(&error)))?;
+            .map_err(|error| unfit(trouble::innermost(&error)))?;
         Store::new(self, endpoint, has_credentials, Arc::new(objects))
     }
 }

@@ -1,6 +1,6 @@
 //! What can go wrong between a registry and its store, each with what to do about it.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use thiserror::Error;
 
@@ -101,11 +101,4 @@ pub enum StoreError {
         /// The store.
         store: String,
     },
-}
-
-impl StoreError {
-    pub(super) fn silent(store: &str, silence: Duration) -> Self {
-        let reason = format!("no answer within {} s", silence.as_secs());
-        Self::Unreachable { store: store.to_owned(), reason }
-    }
 }

@@ -7,7 +7,7 @@
 //! | file | what |
 //! |---|---|
 //! | `address` | `s3://bucket/prefix`, and the settings |
-//! | `store` | blocking calls on objects, and errors that say what to do |
+//! | `store`, `trouble` | blocking calls on objects, and errors that say what to do |
 //! | `listing` | what the objects' names say |
 //! | `sync`, `fetch` | bringing the folder in step: versions, then labels, then removals |
 //! | `cache` | whose folder it is, and who synchronises it |
@@ -43,6 +43,7 @@ mod store;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod trouble;
 
 use std::{
     path::PathBuf,

@@ -2,7 +2,6 @@
 //! errors that say what to do. What the objects mean is not known here.
 
 use std::{
-    error::Error as _,
     fmt, fs,
     future::Future,
     io::{self, Read, Write},
@@ -18,13 +17,15 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::BoxStream};
 use object_store::{
     Attribute, Attributes, Error, MultipartUpload, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload,
-    UpdateVersion,
-    client::{HttpError, HttpErrorKind},
-    path::Path as Key,
+    UpdateVersion, path::Path as Key,
 };
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use super::{address::StoreUrl, error::StoreError};
+use super::{
+    address::StoreUrl,
+    error::StoreError,
+    trouble::{Trouble, names_no_bucket},
+};
 use crate::{
     checksum::{self, Sha256},
     error::{Context as _, RegistryError},
@@ -46,9 +47,10 @@ pub(super) struct Store {
     pub name: String,
     /// Its address with the server, so that two stores of the same name are told apart.
     pub identity: String,
-    bucket: String,
+    pub(super) bucket: String,
     prefix: Key,
-    has_credentials: bool,
+    /// Whether any are set. The machine may have some of its own.
+    pub(super) has_credentials: bool,
     objects: Arc<dyn ObjectStore>,
     /// Where requests wait. A thread of its own looks after idle connections meanwhile.
     waiting: Handle,
@@ -78,12 +80,6 @@ pub(super) enum Written {
     Done,
     /// The object is no longer what it had to be. Nothing was written.
     Overtaken,
-}
-
-/// Why a request brought nothing.
-enum Trouble {
-    Silence(Duration),
-    Store(Error),
 }
 
 impl Store {
@@ -248,37 +244,6 @@ impl Store {
     fn next<T>(&self, pieces: &mut BoxStream<'static, Result<T, Error>>) -> Result<Option<T>, Trouble> {
         self.wait(SILENCE, async { pieces.next().await.transpose() })
     }
-
-    fn odd(&self, action: &'static str, key: &str, reason: String) -> StoreError {
-        StoreError::Failed { store: self.name.clone(), action, key: key.to_owned(), reason }
-    }
-
-    /// Turns what the library says into what to do about it.
-    fn failed(&self, action: &'static str, key: &str, trouble: Trouble) -> StoreError {
-        let store = self.name.clone();
-        let error = match trouble {
-            Trouble::Silence(silence) if self.has_credentials => return StoreError::silent(&store, silence),
-            Trouble::Silence(_) => {
-                return StoreError::NoCredentials { store, reason: "and the machine's own are not told".to_owned() };
-            }
-            Trouble::Store(error) => error,
-        };
-        let (text, reason) = (error.to_string(), innermost(&error));
-        let asked_the_machine = ["/latest/", "credential"].iter().any(|sign| text.contains(sign));
-        if names_no_bucket(&text) {
-            StoreError::NoBucket { store, bucket: self.bucket.clone() }
-        } else if !self.has_credentials && asked_the_machine {
-            StoreError::NoCredentials { store, reason }
-        } else if matches!(error, Error::PermissionDenied { .. } | Error::Unauthenticated { .. }) {
-            StoreError::Refused { store, reason }
-        } else if is_away(&error) {
-            StoreError::Unreachable { store, reason }
-        } else if text.contains("incorrectly configured region") {
-            StoreError::Settings { store, reason: "its bucket is in another region: set AWS_REGION".to_owned() }
-        } else {
-            self.odd(action, key, reason)
-        }
-    }
 }
 
 impl Drop for Store {
@@ -327,29 +292,4 @@ impl Read for Body<'_> {
         let taken = self.rest.split_to(buffer.len().min(self.rest.len()));
         (&taken[..]).read(buffer)
     }
-}
-
-fn names_no_bucket(text: &str) -> bool {
-    text.contains("NoSuchBucket")
-}
-
-/// Whether the server was not there, rather than unwilling.
-fn is_away(error: &Error) -> bool {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if let Some(http) = error.downcast_ref::<HttpError>() {
-            return !matches!(http.kind(), HttpErrorKind::Decode | HttpErrorKind::Unknown);
-        }
-        cause = error.source();
-    }
-    false
-}
-
-/// The cause at the bottom, in one line: above it, each layer says it again.
-pub(super) fn innermost(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -8,27 +8,29 @@ use vitrine_registry::{
     Label, ModelName, PublishRequest, Registry, RegistryError, Version,
     gc::GcOptions,
     pull::{self, Progress, PullError, PullOptions, PullRequest, recipe},
+    remote::{LeftOut, StoredModel},
 };
 
 use crate::{
     Cli, Command, Expected, GcArgs, LabelArgs, PublishArgs, PullArgs,
     output::{self, EXIT_PROBLEM, Table, bytes},
+    place::{Place, chosen},
 };
 
 pub fn run(cli: &Cli) -> Result<ExitCode> {
     let json = cli.common.json;
-    let registry = &cli.common.registry;
+    let place = Place::of(&cli.common)?;
     match &cli.command {
-        Command::Pull(args) => pull(&Registry::create(registry)?, args, json),
-        Command::Publish(args) => publish(&Registry::create(registry)?, args, json),
-        Command::Verify { model, version } => verify(&Registry::open(registry)?, model.as_ref(), *version, json),
-        Command::List { model } => list(&Registry::open(registry)?, model.as_ref(), json),
-        Command::Label(args) => label(&Registry::open(registry)?, args, json),
-        Command::Gc(args) => gc(&Registry::open(registry)?, args, json),
+        Command::Pull(args) => pull(&place, args, json),
+        Command::Publish(args) => publish(&place.made()?, args, json),
+        Command::Verify { model, version } => verify(&place, model.as_ref(), *version, json),
+        Command::List { model } => list(place.models(model.as_ref())?, json),
+        Command::Label(args) => label(&place.registry()?, args, json),
+        Command::Gc(args) => gc(&place, args, json),
     }
 }
 
-fn pull(registry: &Registry, args: &PullArgs, json: bool) -> Result<ExitCode> {
+fn pull(place: &Place, args: &PullArgs, json: bool) -> Result<ExitCode> {
     let mut request = if args.from.is_empty() { recipe::request(&args.name)? } else { named_sources(args)? };
     if let Some(model) = &args.model {
         request.model = model.clone();
@@ -39,13 +41,16 @@ fn pull(registry: &Registry, args: &PullArgs, json: bool) -> Result<ExitCode> {
     let mut options = PullOptions::new(args.cache.clone().unwrap_or_else(PullOptions::default_cache));
     options.hugging_face.clone_from(&args.hf_endpoint);
     let progress = if args.quiet { Progress::silent() } else { Progress::on_stderr() };
+    let registry = &place.made()?;
+    // What is there is not published again.
+    place.fetch()?;
     let pulled = pull::pull(registry, &request, &options, &progress)?;
     let version = &pulled.version;
     if json {
         let failed = &pulled.failed;
         output::print_json(&json!({
             "model": version.model, "version": version.version, "path": version.path, "unchanged": pulled.unchanged,
-            "source": version.manifest.source, "failed": failed, "labels": registry.labels(&version.model)?,
+            "source": version.manifest.source, "failed": failed, "labels": registry.current_labels(&version.model)?,
         }))?;
     } else if pulled.unchanged {
         println!("\"{}\" version {} has these files already; nothing to do", version.model, version.version);
@@ -78,7 +83,7 @@ fn publish(registry: &Registry, args: &PublishArgs, json: bool) -> Result<ExitCo
     request.memory_bytes = args.memory;
     let published = registry.publish(&request)?;
     for label in &args.labels {
-        let current = registry.labels(&args.model)?.get(label);
+        let current = registry.current_labels(&args.model)?.get(label);
         registry.set_label(&args.model, label, published.version, current)?;
     }
     if json {
@@ -91,8 +96,17 @@ fn publish(registry: &Registry, args: &PublishArgs, json: bool) -> Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
-fn verify(registry: &Registry, model: Option<&ModelName>, version: Option<Version>, json: bool) -> Result<ExitCode> {
+fn verify(place: &Place, model: Option<&ModelName>, version: Option<Version>, json: bool) -> Result<ExitCode> {
+    let left_out = place.fetch()?;
+    let registry = &place.registry()?;
     let mut checked = Vec::new();
+    for LeftOut { model: of, version: left, reason } in left_out {
+        // Labels that cannot be read concern every version.
+        let is_asked = model.is_none_or(|model| *model == of) && (version.is_none() || left.is_none() || version == left);
+        if is_asked {
+            checked.push((of, left, vec![reason]));
+        }
+    }
     for model in chosen(registry, model)? {
         if let Some(version) = version {
             let problems = match registry.version(&model, version) {
@@ -100,15 +114,15 @@ fn verify(registry: &Registry, model: Option<&ModelName>, version: Option<Versio
                 Err(RegistryError::Unusable { reason, .. }) => vec![reason],
                 Err(error) => return Err(error.into()),
             };
-            checked.push((model, version, problems));
+            checked.push((model, Some(version), problems));
             continue;
         }
         let versions = registry.versions(&model)?;
         for found in &versions.usable {
             let problems = found.verify()?.iter().map(ToString::to_string).collect();
-            checked.push((model.clone(), found.version, problems));
+            checked.push((model.clone(), Some(found.version), problems));
         }
-        checked.extend(versions.unusable.into_iter().map(|v| (model.clone(), v.version, vec![v.reason])));
+        checked.extend(versions.unusable.into_iter().map(|v| (model.clone(), Some(v.version), vec![v.reason])));
     }
     let sound = checked.iter().all(|(_, _, problems)| problems.is_empty());
     if json {
@@ -118,7 +132,8 @@ fn verify(registry: &Registry, model: Option<&ModelName>, version: Option<Versio
         output::print_json(&json!({"ok": sound, "versions": versions.collect::<Vec<_>>()}))?;
     } else {
         for (model, version, problems) in &checked {
-            println!("\"{model}\" version {version}: {}", if problems.is_empty() { "ok" } else { "damaged" });
+            let what = version.map_or_else(|| "labels".to_owned(), |version| format!("version {version}"));
+            println!("\"{model}\" {what}: {}", if problems.is_empty() { "ok" } else { "damaged" });
             for problem in problems {
                 println!("  {problem}");
             }
@@ -127,13 +142,11 @@ fn verify(registry: &Registry, model: Option<&ModelName>, version: Option<Versio
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::from(EXIT_PROBLEM) })
 }
 
-fn list(registry: &Registry, model: Option<&ModelName>, json: bool) -> Result<ExitCode> {
+fn list(found: Vec<StoredModel>, json: bool) -> Result<ExitCode> {
     let mut table = Table::new(["MODEL", "VERSION", "LABELS", "KIND", "TASK", "SIZE", "PUBLISHED"]);
     let mut models = Vec::new();
     let mut unusable = Vec::new();
-    for model in chosen(registry, model)? {
-        let versions = registry.versions(&model)?;
-        let labels = registry.labels(&model)?;
+    for StoredModel { model, labels, versions } in found {
         for found in versions.usable.iter().rev() {
             let manifest = &found.manifest;
             let named = labels.named.iter().filter(|(_, version)| **version == found.version);
@@ -168,7 +181,7 @@ fn list(registry: &Registry, model: Option<&ModelName>, json: bool) -> Result<Ex
 }
 
 fn label(registry: &Registry, args: &LabelArgs, json: bool) -> Result<ExitCode> {
-    let before = registry.labels(&args.model)?;
+    let before = registry.current_labels(&args.model)?;
     if let Some(label) = &args.label {
         let current = before.get(label);
         let Expected(expected) = args.expect.unwrap_or(Expected(current));
@@ -183,7 +196,7 @@ fn label(registry: &Registry, args: &LabelArgs, json: bool) -> Result<ExitCode> 
             (None, _, None) => return Err(output::NotThere::Label(args.model.clone(), label.clone()).into()),
         }
     }
-    let labels = registry.labels(&args.model)?;
+    let labels = registry.current_labels(&args.model)?;
     if json {
         output::print_json(&json!({"model": args.model, "labels": labels}))?;
     } else {
@@ -198,11 +211,12 @@ fn label(registry: &Registry, args: &LabelArgs, json: bool) -> Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-fn gc(registry: &Registry, args: &GcArgs, json: bool) -> Result<ExitCode> {
+fn gc(place: &Place, args: &GcArgs, json: bool) -> Result<ExitCode> {
     let keep = args.keep.iter().copied().collect();
     let options = GcOptions { keep_newest: args.keep_newest, keep, dry_run: args.dry_run };
     let mut collected = Vec::new();
-    for model in chosen(registry, args.model.as_ref())? {
+    let registry = place.registry()?;
+    for StoredModel { model, .. } in place.models(args.model.as_ref())? {
         let removed = registry.gc(&model, &options)?;
         collected.push((model, removed));
     }
@@ -218,16 +232,6 @@ fn gc(registry: &Registry, args: &GcArgs, json: bool) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The model asked for, or all.
-fn chosen(registry: &Registry, model: Option<&ModelName>) -> Result<Vec<ModelName>, RegistryError> {
-    let all = registry.models()?;
-    match model {
-        None => Ok(all),
-        Some(model) if all.contains(model) => Ok(vec![model.clone()]),
-        Some(model) => Err(RegistryError::UnknownModel(model.clone())),
-    }
 }
 
 /// The exit code that tells a script what to do about an error.

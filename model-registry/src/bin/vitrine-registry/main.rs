@@ -1,15 +1,16 @@
 //! `vitrine-registry`: looks at and changes a registry directory from a terminal. One file holds the commands, one the
-//! output; the work is the library's.
+//! output, one finds the registry; the work is the library's.
 
 mod commands;
 mod output;
+mod place;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
-use vitrine_registry::{FilePath, Label, ModelName, Sha256, Version, pull::Source};
+use vitrine_registry::{FilePath, Label, Location, ModelName, Sha256, Version, pull::Source};
 
-/// Looks at and changes a registry of model versions.
+/// Looks at and changes a registry of model versions, in a folder or on S3.
 ///
 /// Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the model, version or label is not there; 4 a label names something else
 /// than expected; 5 verification found a problem.
@@ -24,16 +25,20 @@ struct Cli {
 
 #[derive(Args)]
 struct Common {
-    /// The registry's folder.
+    /// The registry's folder, or `s3://BUCKET/PREFIX`. The variables that every S3 tool reads say how to reach a store:
+    /// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT_URL`, `AWS_ALLOW_HTTP`.
     #[arg(
         long,
         short,
         global = true,
         env = "VITRINE_REGISTRY",
         default_value = "vitrine-registry",
-        value_name = "DIR"
+        value_name = "DIR|URL"
     )]
-    registry: PathBuf,
+    registry: Location,
+    /// The folder that mirrors a registry on S3. Absent: one of its own in `$VITRINE_CACHE`, else in ~/.cache/vitrine.
+    #[arg(long, global = true, env = "VITRINE_REGISTRY_CACHE", value_name = "DIR")]
+    registry_cache: Option<PathBuf>,
     /// Print one JSON value instead of text.
     #[arg(long, global = true)]
     json: bool,
