@@ -59,6 +59,12 @@ impl Versions {
     pub fn newest(&self) -> Option<&VersionDir> {
         self.usable.last()
     }
+
+    /// The numbers of all, usable ones first.
+    pub fn numbers(&self) -> impl Iterator<Item = Version> {
+        let unusable = self.unusable.iter().map(|found| found.version);
+        self.usable.iter().map(|found| found.version).chain(unusable)
+    }
 }
 
 impl Registry {

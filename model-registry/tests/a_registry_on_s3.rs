@@ -8,7 +8,7 @@ mod s3_server;
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::Command,
     thread,
     time::Duration,
 };
@@ -54,12 +54,6 @@ impl Scene {
 
     fn publish(&self, registry: &Registry, config: &str) -> VersionDir {
         registry.publish(&request(&self.files(config, 8))).unwrap()
-    }
-
-    fn command(&self, cache: &str, words: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_vitrine-registry"));
-        command.envs(self.s3.settings()).args(["--registry", "s3://models/prod", "--registry-cache"]);
-        command.arg(self.folder.path().join(cache)).args(words).output().unwrap()
     }
 }
 

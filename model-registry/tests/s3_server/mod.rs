@@ -1,5 +1,7 @@
 //! A real S3 server for a test of its own: moto's, from PyPI, fetched once for all runs. It ends with the test.
 
+#![allow(dead_code, reason = "each story uses a part of it")]
+
 use std::{
     collections::BTreeMap,
     fs::{self, File},

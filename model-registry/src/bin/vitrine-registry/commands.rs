@@ -1,6 +1,6 @@
 //! What each command does.
 
-use std::process::ExitCode;
+use std::{collections::BTreeSet, process::ExitCode};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
@@ -100,29 +100,32 @@ fn verify(place: &Place, model: Option<&ModelName>, version: Option<Version>, js
     let left_out = place.fetch()?;
     let registry = &place.registry()?;
     let mut checked = Vec::new();
+    let mut told = BTreeSet::new();
     for LeftOut { model: of, version: left, reason } in left_out {
         // Labels that cannot be read concern every version.
-        let is_asked = model.is_none_or(|model| *model == of) && (version.is_none() || left.is_none() || version == left);
-        if is_asked {
+        if model.is_none_or(|model| *model == of) && (version.is_none() || left.is_none() || version == left) {
+            told.extend(left.map(|left| (of.clone(), left)));
             checked.push((of, left, vec![reason]));
         }
     }
-    for model in chosen(registry, model)? {
-        if let Some(version) = version {
+    let models = match chosen(registry, model) {
+        // All there is of it is damaged, and not here.
+        Err(RegistryError::UnknownModel(_)) if !checked.is_empty() => Vec::new(),
+        models => models?,
+    };
+    for model in models {
+        let versions = match version {
+            Some(version) => vec![version],
+            None => registry.versions(&model)?.numbers().collect(),
+        };
+        for version in versions.into_iter().filter(|version| !told.contains(&(model.clone(), *version))) {
             let problems = match registry.version(&model, version) {
                 Ok(found) => found.verify()?.iter().map(ToString::to_string).collect(),
                 Err(RegistryError::Unusable { reason, .. }) => vec![reason],
                 Err(error) => return Err(error.into()),
             };
-            checked.push((model, Some(version), problems));
-            continue;
+            checked.push((model.clone(), Some(version), problems));
         }
-        let versions = registry.versions(&model)?;
-        for found in &versions.usable {
-            let problems = found.verify()?.iter().map(ToString::to_string).collect();
-            checked.push((model.clone(), Some(found.version), problems));
-        }
-        checked.extend(versions.unusable.into_iter().map(|v| (model.clone(), Some(v.version), vec![v.reason])));
     }
     let sound = checked.iter().all(|(_, _, problems)| problems.is_empty());
     if json {
