@@ -9,6 +9,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::Ordering,
     thread,
     time::Duration,
 };
@@ -159,6 +160,22 @@ fn publishers_at_the_same_time_get_different_versions() {
     let mirror = scene.mirror("5");
     mirror.sync().unwrap();
     assert_eq!(usable(&mirror.registry()), [1, 2, 3, 4]);
+}
+
+#[test]
+fn a_change_whose_answer_is_lost_is_known_to_be_done() {
+    let scene = scene();
+    let url = format!("s3://{BUCKET}/prod").parse().unwrap();
+    let (proxy, lost) = s3_server::losing_an_answer(&scene.s3, "/labels.json");
+    let settings = scene.s3.settings().into_iter().chain([("AWS_ENDPOINT_URL_S3".to_owned(), proxy)]);
+    let registry = Mirror::open_with(&url, scene.folder.path().join("here"), settings).unwrap().registry();
+    for _ in 0..2 {
+        scene.publish(&registry, "{}");
+    }
+    registry.set_label(&minilm(), &stable(), version(1), None).unwrap();
+    assert!(lost.load(Ordering::Relaxed));
+    registry.set_label(&minilm(), &stable(), version(2), Some(version(1))).unwrap();
+    assert_eq!(registry.current_labels(&minilm()).unwrap().get(&stable()), Some(version(2)));
 }
 
 #[test]

@@ -171,15 +171,19 @@ impl Store {
         let attributes = Attributes::from_iter([(WRITER, writer.clone())]);
         let options = PutOptions { mode, attributes, ..PutOptions::default() };
         let length = bytes.len() as u64;
-        match self.wait(SILENCE, self.objects.put_opts(&location, PutPayload::from(bytes), options)) {
-            Ok(_) => Ok(Written::Done),
-            Err(Trouble::Store(Error::Precondition { .. } | Error::AlreadyExists { .. })) => {
-                // A write whose answer was lost is sent again, and then finds itself.
-                let there = self.get(key, length.max(1 << 20))?;
-                let is_ours = there.is_some_and(|there| there.writer == Some(writer));
-                Ok(if is_ours { Written::Done } else { Written::Overtaken })
-            }
-            Err(trouble) => Err(self.failed("writing", key, trouble)),
+        let trouble = match self.wait(SILENCE, self.objects.put_opts(&location, PutPayload::from(bytes), options)) {
+            Ok(_) => return Ok(Written::Done),
+            Err(trouble) if trouble.may_have_worked() => trouble,
+            Err(trouble) => return Err(self.failed("writing", key, trouble)),
+        };
+        // A write whose answer was lost may be sent again, and then finds itself.
+        let there = self.get(key, length.max(1 << 20))?;
+        if there.is_some_and(|there| there.writer == Some(writer)) {
+            return Ok(Written::Done);
+        }
+        match trouble {
+            Trouble::Store(Error::Precondition { .. } | Error::AlreadyExists { .. }) => Ok(Written::Overtaken),
+            trouble => Err(self.failed("writing", key, trouble)),
         }
     }
 

@@ -15,6 +15,17 @@ pub(super) enum Trouble {
     Store(Error),
 }
 
+impl Trouble {
+    /// Whether a write may have been done all the same, and it takes one question to know.
+    pub fn may_have_worked(&self) -> bool {
+        match self {
+            Self::Silence(_) => false,
+            Self::Store(Error::Precondition { .. } | Error::AlreadyExists { .. }) => true,
+            Self::Store(error) => http_kind(error).is_some_and(|kind| kind != HttpErrorKind::Connect),
+        }
+    }
+}
+
 impl Store {
     pub(super) fn odd(&self, action: &'static str, key: &str, reason: String) -> StoreError {
         StoreError::Failed { store: self.name.clone(), action, key: key.to_owned(), reason }
@@ -38,7 +49,7 @@ impl Store {
             StoreError::NoCredentials { store, reason }
         } else if matches!(error, Error::PermissionDenied { .. } | Error::Unauthenticated { .. }) {
             StoreError::Refused { store, reason }
-        } else if is_away(&error) {
+        } else if http_kind(&error).is_some() {
             StoreError::Unreachable { store, reason }
         } else if text.contains("incorrectly configured region") {
             StoreError::Settings { store, reason: "its bucket is in another region: set AWS_REGION".to_owned() }
@@ -52,16 +63,16 @@ pub(super) fn names_no_bucket(text: &str) -> bool {
     text.contains("NoSuchBucket")
 }
 
-/// Whether the server was not there, rather than unwilling.
-fn is_away(error: &Error) -> bool {
+/// Where the exchange with the server broke; none if it answered.
+fn http_kind(error: &Error) -> Option<HttpErrorKind> {
     let mut cause = error.source();
     while let Some(error) = cause {
         if let Some(http) = error.downcast_ref::<HttpError>() {
-            return !matches!(http.kind(), HttpErrorKind::Decode | HttpErrorKind::Unknown);
+            return Some(http.kind());
         }
         cause = error.source();
     }
-    false
+    None
 }
 
 /// The cause at the bottom, in one line: above it, each layer says it again.

@@ -5,9 +5,15 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
 };
 
 use futures_util::TryStreamExt as _;
@@ -104,6 +110,41 @@ impl Drop for S3 {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// A way to the server on which the first answer to a write of an object with this end is lost; and whether it was.
+pub fn losing_an_answer(server: &S3, end: &'static str) -> (String, Arc<AtomicBool>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let (lost, port) = (Arc::new(AtomicBool::new(false)), server.port);
+    let done = Arc::clone(&lost);
+    let pass = move || {
+        for client in listener.incoming() {
+            let (mut client, mut behind) = (client.unwrap(), TcpStream::connect(("127.0.0.1", port)).unwrap());
+            let mut asked = BufReader::new(client.try_clone().unwrap());
+            let (mut head, mut length) = (String::new(), 0);
+            while asked.read_line(&mut head).unwrap() > 2 {
+                let line = head.lines().last().unwrap().to_lowercase();
+                if let Some(value) = line.strip_prefix("content-length: ") {
+                    length = value.parse().unwrap();
+                }
+            }
+            let mut body = vec![0; length];
+            asked.read_exact(&mut body).unwrap();
+            let words: Vec<&str> = head.split(' ').take(2).collect();
+            let to_lose = matches!(words[..], ["PUT", path] if path.ends_with(end)) && !done.load(Ordering::Relaxed);
+            behind.write_all(&[head.as_bytes(), &body].concat()).unwrap();
+            let mut answer = Vec::new();
+            behind.read_to_end(&mut answer).unwrap();
+            if to_lose {
+                done.store(true, Ordering::Relaxed);
+            } else {
+                client.write_all(&answer).unwrap();
+            }
+        }
+    };
+    thread::Builder::new().name("proxy".to_owned()).spawn(pass).unwrap();
+    (address, lost)
 }
 
 /// Starts a server; any free port is taken for 0.
