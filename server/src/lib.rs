@@ -24,6 +24,7 @@ pub mod lexical;
 pub mod log;
 mod priority;
 pub mod recommend;
+pub mod registry_source;
 pub mod rpc;
 mod run;
 pub mod search;

@@ -29,6 +29,7 @@ use crate::{
     batch,
     config::Config,
     encoder::{EncoderOptions, Encoders},
+    registry_source::RegistrySource,
     rpc::{App, MeasureLayer},
     serving::Shops,
     telemetry,
@@ -54,14 +55,23 @@ pub async fn serve(
     let metrics = telemetry::init_metrics().ok();
     batch::metrics::describe();
     let tokens = Tokens::open(&config.data_dir.join("token.key")).context("`data_dir`: cannot open the tokens' key")?;
-    let encoders = Arc::new(Encoders::start(encoder_options(&config)).context("cannot start the encoders")?);
+    let registry = RegistrySource::open(&config.registry, &config.registry_cache, config.registry_poll)
+        .context("`registry`: cannot begin to follow it")?;
+    let encoders = Arc::new(Encoders::start(encoder_options(&config, &registry)).context("cannot start the encoders")?);
     let data_dir = config.data_dir.clone();
     let opened = Arc::clone(&encoders);
     let shops = tokio::task::spawn_blocking(move || Shops::open(&data_dir, &opened)).await??;
     let queries = Arc::new(Semaphore::new(config.limits.max_concurrent_queries));
     let ready = Arc::new(AtomicBool::new(true));
-    let app =
-        App { config: Arc::new(config), shops, encoders, tokens: Arc::new(tokens), queries, ready: Arc::clone(&ready) };
+    let app = App {
+        config: Arc::new(config),
+        registry,
+        shops,
+        encoders,
+        tokens: Arc::new(tokens),
+        queries,
+        ready: Arc::clone(&ready),
+    };
     let (config, shops, encoders) = (Arc::clone(&app.config), Arc::clone(&app.shops), Arc::clone(&app.encoders));
 
     let (stop_metrics, metrics_stopped) = oneshot::channel::<()>();
@@ -146,10 +156,10 @@ async fn set_health(health: &HealthReporter, status: ServingStatus) {
     }
 }
 
-fn encoder_options(config: &Config) -> EncoderOptions {
+fn encoder_options(config: &Config, registry: &RegistrySource) -> EncoderOptions {
     let encoder = &config.text_encoder;
     EncoderOptions {
-        registry: config.registry.clone(),
+        registry: registry.clone(),
         model: encoder.model.clone(),
         label: encoder.label.clone(),
         policy: encoder.policy.clone(),

@@ -15,7 +15,7 @@ use std::{
 use config::{Config as Layers, Environment, File, FileFormat};
 use serde::{Deserialize, Deserializer};
 use vitrine_models::DeviceSpec;
-use vitrine_registry::lifecycle::Policy;
+use vitrine_registry::{Location, lifecycle::Policy};
 
 /// The defaults, as a commented file: what `vitrine-server --print-config` shows.
 pub const DEFAULTS: &str = include_str!("defaults.toml");
@@ -43,7 +43,11 @@ pub enum ConfigError {
 pub struct Config {
     pub listen: SocketAddr,
     pub data_dir: PathBuf,
-    pub registry: PathBuf,
+    #[serde(deserialize_with = "parsed")]
+    pub registry: Location,
+    pub registry_cache: PathBuf,
+    #[serde(deserialize_with = "duration")]
+    pub registry_poll: Duration,
     #[serde(deserialize_with = "optional_address")]
     pub metrics_listen: Option<SocketAddr>,
     pub log: Log,

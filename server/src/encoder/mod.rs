@@ -39,9 +39,6 @@ pub const TEXT_EMBEDDING: &str = "text-embedding";
 /// Counts queries by whether their vector was kept from before (`hit`) or not (`miss`). By model, version and outcome.
 pub const QUERY_CACHE: &str = "vitrine_query_cache_total";
 
-/// When the registry was last read, in seconds since 1970: what serves is as stale as this is long ago.
-pub const REGISTRY_READ: &str = "vitrine_registry_last_read_timestamp_seconds";
-
 /// The version that a label answers with on this server, 0 for none. By model and label.
 pub const LABEL_VERSION: &str = "vitrine_label_version";
 

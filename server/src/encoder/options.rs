@@ -5,13 +5,16 @@ use std::{path::PathBuf, time::Duration};
 use vitrine_models::DeviceSpec;
 use vitrine_registry::lifecycle::Policy;
 
-use crate::batch::{DeviceOptions, LaneOptions, RowCost};
+use crate::{
+    batch::{DeviceOptions, LaneOptions, RowCost},
+    registry_source::RegistrySource,
+};
 
 /// Which text encoder runs, where, and within which bounds.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct EncoderOptions {
-    /// The registry directory. It may be missing: it is looked for again every [`registry_retry`](Self::registry_retry).
-    pub registry: PathBuf,
+    /// The registry. It may be missing: it is looked for again every [`registry_retry`](Self::registry_retry).
+    pub registry: RegistrySource,
     /// The model's name in the registry.
     pub model: String,
     /// The label whose version answers by default.
@@ -48,7 +51,7 @@ pub struct EncoderOptions {
 impl Default for EncoderOptions {
     fn default() -> Self {
         Self {
-            registry: PathBuf::from("vitrine-registry"),
+            registry: RegistrySource::Folder(PathBuf::from("vitrine-registry")),
             model: "minilm".to_owned(),
             label: "stable".to_owned(),
             policy: Policy::Labels,

@@ -15,7 +15,10 @@ use super::{
     load::{Load, Model, Tokenize, Warming},
     *,
 };
-use crate::batch::{Row, RowCost, RunError, Runner};
+use crate::{
+    batch::{Row, RowCost, RunError, Runner},
+    registry_source::RegistrySource,
+};
 
 const LONG: Duration = Duration::from_mins(1);
 
@@ -131,7 +134,7 @@ impl Bench {
 
     fn options(&self) -> EncoderOptions {
         EncoderOptions {
-            registry: self.dir.path().join("registry"),
+            registry: RegistrySource::Folder(self.dir.path().join("registry")),
             registry_retry: Duration::from_millis(5),
             keep_previous: Duration::ZERO,
             state_file: Some(self.dir.path().join("labels.json")),

@@ -24,6 +24,7 @@ use crate::{
     encoder::{EncoderError, Encoders, TEXT_EMBEDDING},
     error::{self, exhausted, internal, invalid, not_found, out_of_time, unavailable},
     log::LogError,
+    registry_source::RegistrySource,
     search::{SearchError, Semantic},
     serving::{Shop, Shops},
     telemetry,
@@ -54,6 +55,8 @@ pub struct App {
     pub config: Arc<Config>,
     /// The catalogs with their indexes.
     pub shops: Arc<Shops>,
+    /// Where versions come from.
+    pub registry: RegistrySource,
     /// The loaded text encoders.
     pub encoders: Arc<Encoders>,
     /// Makes and checks tokens.

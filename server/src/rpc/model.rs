@@ -127,8 +127,9 @@ impl App {
         let app = self.clone();
         // A move that was begun is brought to its end, whether or not the caller waits for it.
         let moving = tokio::spawn(async move {
-            let (registry, model, moved) = (app.registry()?, name.clone(), label.clone());
+            let (source, model, moved) = (app.clone(), name.clone(), label.clone());
             let (registry, (version, before)) = blocking(move || {
+                let registry = source.registry()?;
                 let outcome = change(&registry, &model, &moved).map_err(registry_status)?;
                 Ok((registry, outcome))
             })
@@ -199,7 +200,7 @@ impl App {
     }
 
     fn registry(&self) -> Result<Registry, Status> {
-        Registry::open(&self.config.registry).map_err(registry_status)
+        self.registry.registry().map_err(registry_status)
     }
 
     async fn read_model(&self, name: ModelName) -> Result<Model, Status> {
@@ -297,7 +298,7 @@ fn label(text: &str) -> Result<Label, Status> {
     text.parse().map_err(|error| invalid("label", format!("{error}")))
 }
 
-/// The registry is a directory: it is read on a thread that may wait for the disk.
+/// The registry is a directory, or in a store: it is read and changed on a thread that may wait.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Status> + Send + 'static) -> Result<T, Status> {
     tokio::task::spawn_blocking(work).await.map_err(internal)?
 }

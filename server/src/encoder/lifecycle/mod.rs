@@ -26,7 +26,7 @@ use vitrine_registry::{
 pub use self::wishes::Wish;
 use self::{versions::Versions, wishes::Wishes};
 use super::{
-    Encoder, EncoderOptions, LABEL_VERSION, REGISTRY_READ,
+    Encoder, EncoderOptions, LABEL_VERSION,
     answering::{Answering, Pinned},
     load::Model,
     loader::Job,
@@ -192,10 +192,11 @@ impl Lifecycle {
     /// Opens the registry, and is woken by its changes from then on.
     fn open_registry(&mut self) {
         let (model, events) = (self.wishes.model().clone(), self.events.clone());
-        let opened = Registry::open(&self.options.registry).and_then(|registry| {
+        let source = self.options.registry.clone();
+        let opened = source.registry().and_then(|registry| {
             let watch = registry.watch(WatchOptions::default(), move |looked| {
                 let Ok(models) = looked else { return };
-                gauge!(REGISTRY_READ).set(now());
+                source.note_read();
                 if models.contains(&model) {
                     // Fails only while everything ends.
                     let _ = events.send(Event::Changed);
@@ -206,7 +207,7 @@ impl Lifecycle {
         match opened {
             Ok(opened) => {
                 self.registry = Some(opened);
-                gauge!(REGISTRY_READ).set(now());
+                self.options.registry.note_read();
                 self.read_registry();
             }
             Err(error) => self.states.set_problem(Some(error.to_string())),
@@ -360,9 +361,4 @@ impl Lifecycle {
             }
         }
     }
-}
-
-/// Seconds since 1970, as metrics count time.
-fn now() -> f64 {
-    jiff::Timestamp::now().as_duration().as_secs_f64()
 }
