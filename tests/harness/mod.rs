@@ -4,6 +4,8 @@
 #![allow(dead_code, reason = "each scenario uses a part of it")]
 #![allow(clippy::unnecessary_wraps, reason = "the fields that these fill are optional")]
 
+pub mod encoders;
+
 use std::{
     fs,
     io::{BufRead as _, BufReader},
