@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use parking_lot::{RwLock, RwLockReadGuard};
 use roaring::RoaringBitmap;
 use rustc_hash::FxHashMap;
 use vitrine::v1::Item;
@@ -16,22 +17,34 @@ use crate::filter::Columns;
 
 /// The items of one catalog, shared by its writer and all who read.
 #[derive(Default)]
-pub struct Items(RwLock<Table>);
+pub struct Items {
+    table: RwLock<Table>,
+    /// Of the table, for those who hold it already: to take it twice waits for a write that waits for the first time.
+    count: AtomicUsize,
+}
 
 impl Items {
     /// Shares `table`.
     pub fn new(table: Table) -> Self {
-        Self(RwLock::new(table))
+        Self { count: AtomicUsize::new(table.len()), table: RwLock::new(table) }
     }
 
     /// The current table. Hold it briefly: writes wait for it. Don't take it twice on one thread.
     pub fn read(&self) -> RwLockReadGuard<'_, Table> {
-        self.0.read()
+        self.table.read()
+    }
+
+    /// How many items exist. Waits for nobody.
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
     }
 
     /// For the catalog's writer.
-    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Table> {
-        self.0.write()
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Table) -> T) -> T {
+        let mut table = self.table.write();
+        let changed = change(&mut table);
+        self.count.store(table.len(), Ordering::Relaxed);
+        changed
     }
 }
 
@@ -149,6 +162,22 @@ mod tests {
 
     fn item(id: &str) -> Arc<Item> {
         Arc::new(Item { id: id.into(), title: format!("Item {id}"), ..Item::default() })
+    }
+
+    #[test]
+    fn who_reads_the_table_counts_the_items_while_a_write_waits() {
+        let items = Items::default();
+        std::thread::scope(|scope| {
+            let table = items.read();
+            let writing = scope.spawn(|| items.change(|table| table.upsert(item("a"))));
+            while items.table.try_read().is_some() {
+                std::thread::yield_now();
+            }
+            assert_eq!((items.count(), table.len()), (0, 0));
+            drop(table);
+            writing.join().unwrap();
+        });
+        assert_eq!(items.count(), 1);
     }
 
     #[test]

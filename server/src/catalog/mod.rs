@@ -168,9 +168,9 @@ impl Catalog {
         self.state.event_count.load(Ordering::Relaxed)
     }
 
-    /// How many items exist.
+    /// How many items exist. Waits for nobody.
     pub fn item_count(&self) -> usize {
-        self.items.read().len()
+        self.items.count()
     }
 
     /// When it was made, in unix milliseconds.

@@ -243,11 +243,12 @@ impl Thread {
     fn show(&mut self, group: &Group, answers: &[Answer], seqs: &[Option<Seq>]) {
         let State { items, behaviour, head, event_count, .. } = &*self.state;
         if !group.docs.is_empty() {
-            let mut table = items.write();
-            for (doc, id) in &group.docs {
-                let given = table.intern(id);
-                debug_assert_eq!(given, *doc);
-            }
+            items.change(|table| {
+                for (doc, id) in &group.docs {
+                    let given = table.intern(id);
+                    debug_assert_eq!(given, *doc);
+                }
+            });
         }
         let recorded = answers.iter().filter(|answer| answer.recorded).map(|answer| answer.docs.as_slice());
         let shown: Vec<_> =
@@ -255,14 +256,15 @@ impl Thread {
         let mut events = 0;
         for some in shown.chunks(APPLIED_AT_ONCE) {
             if some.iter().any(|(entry, _)| !matches!(entry, Entry::Event(_))) {
-                let mut table = items.write();
-                for (entry, _) in some {
-                    match entry {
-                        Entry::Upsert(_, item) => drop(table.upsert(Arc::clone(item))),
-                        Entry::Delete(doc, _) => drop(table.remove(*doc)),
-                        Entry::Event(_) => {}
+                items.change(|table| {
+                    for (entry, _) in some {
+                        match entry {
+                            Entry::Upsert(_, item) => drop(table.upsert(Arc::clone(item))),
+                            Entry::Delete(doc, _) => drop(table.remove(*doc)),
+                            Entry::Event(_) => {}
+                        }
                     }
-                }
+                });
             }
             if some.iter().any(|(entry, _)| matches!(entry, Entry::Event(_))) {
                 let mut behaviour = behaviour.write();

@@ -245,7 +245,7 @@ fn check_items(items: &[Item]) -> Result<(), Status> {
 
 fn describe(shop: &Shop) -> Catalog {
     let catalog = shop.catalog();
-    let (item_count, created) = (catalog.items.read().len(), catalog.created_ms());
+    let (item_count, created) = (catalog.item_count(), catalog.created_ms());
     Catalog {
         name: format!("catalogs/{}", catalog.id.as_str()),
         item_count: item_count as i64,
