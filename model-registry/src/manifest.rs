@@ -54,6 +54,10 @@ pub struct Manifest {
     /// Where the files were fetched from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// How far an element of the recorded rows' output may be from its recording on other devices. Absent: what the network's
+    /// kind allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub golden_tolerance: Option<f32>,
     /// The memory that serving it takes, in bytes: checked before it is loaded.
     pub memory_bytes: u64,
     /// When it was published.
@@ -174,6 +178,9 @@ impl Manifest {
         if let Some((name, _)) = self.metrics.iter().find(|(_, value)| !value.is_finite()) {
             return field("metrics", format!("\"{name}\" is not finite"));
         }
+        if let Some(tolerance) = self.golden_tolerance.filter(|tolerance| !tolerance.is_finite() || *tolerance <= 0.0) {
+            return field("golden_tolerance", format!("{tolerance} is not a finite number above 0"));
+        }
         Ok(())
     }
 
@@ -260,6 +267,7 @@ mod tests {
             training_data: None,
             licence: None,
             source: None,
+            golden_tolerance: None,
             memory_bytes: 10,
             created: Timestamp::UNIX_EPOCH,
         }
@@ -309,6 +317,10 @@ mod tests {
         assert!(bad.check().unwrap_err().to_string().contains("\"files\""));
         let bad = Manifest { metrics: [("ndcg".to_owned(), f64::NAN)].into(), ..manifest() };
         assert!(bad.check().unwrap_err().to_string().contains("\"ndcg\""));
+        for tolerance in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+            let bad = Manifest { golden_tolerance: Some(tolerance), ..manifest() };
+            assert!(bad.check().unwrap_err().to_string().contains("\"golden_tolerance\""));
+        }
     }
 
     proptest! {

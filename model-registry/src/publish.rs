@@ -46,6 +46,8 @@ pub struct PublishRequest {
     pub licence: Option<String>,
     /// Where the files were fetched from.
     pub source: Option<String>,
+    /// How far recorded rows may come out from their recording. Absent: what the network's kind allows.
+    pub golden_tolerance: Option<f32>,
     /// The memory that serving takes in bytes. Absent: estimated from the size of the weights.
     pub memory_bytes: Option<u64>,
 }
@@ -63,6 +65,7 @@ impl PublishRequest {
             training_data: None,
             licence: None,
             source: None,
+            golden_tolerance: None,
             memory_bytes: None,
         }
     }
@@ -86,6 +89,7 @@ impl PublishRequest {
             training_data: self.training_data.clone(),
             licence: self.licence.clone(),
             source: self.source.clone(),
+            golden_tolerance: self.golden_tolerance,
             created: Timestamp::now(),
         }
     }

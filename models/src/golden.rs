@@ -1,5 +1,5 @@
-//! Golden rows: input and output recorded when a version is published, computed again after every load. They warm
-//! the device up, and show that weights, configuration and code still belong together.
+//! Golden rows: input and output recorded when a version is published, computed again after every load. They show that
+//! weights, configuration and code still belong together; rows of every length warm the device up before them.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use crate::{ModelError, Ragged, TextEncoder, files};
 
 const FILE: &str = "golden.safetensors";
 
-/// The tolerance to check with: room for another processor's order of summing, none for other weights.
+/// The tolerance where a version's manifest names none: room for another processor's order of summing, none for other weights.
 pub const GOLDEN_TOLERANCE: f32 = 1e-3;
 
-/// Row lengths for a warm-up without a recording; longer ones than the version takes are left out.
+/// Row lengths for the warm-up; longer ones than the version takes are left out.
 const WARM_UP_LENGTHS: [usize; 6] = [2, 8, 16, 32, 64, 128];
 
 /// What [`check_golden`] found.
@@ -26,7 +26,7 @@ pub enum GoldenCheck {
         /// Largest absolute difference of one element.
         difference: f32,
     },
-    /// The version has no recording: made-up rows warmed it up, and nothing is known about its weights.
+    /// The version has no recording: its output is finite, and nothing else is known about its weights.
     NotRecorded,
 }
 
@@ -56,15 +56,15 @@ pub fn write_golden(dir: &Path, encoder: &TextEncoder, texts: &[&str]) -> Result
     Ok(path)
 }
 
-/// Runs the rows recorded in `dir`, and compares; without a recording, runs made-up rows of several lengths.
+/// Warms the encoder up with made-up rows of every length, then runs the rows recorded in `dir`, and compares.
 ///
 /// # Errors
-/// [`ModelError::Golden`] when an element is more than `tolerance` away from its recording; a damaged recording; the
+/// [`ModelError::NotFinite`] when an output is not finite; [`ModelError::Golden`] when an element is more than `tolerance` away from its recording; a damaged recording; the
 /// device's failure.
 pub fn check_golden(dir: &Path, encoder: &TextEncoder, tolerance: f32) -> Result<GoldenCheck, ModelError> {
     let path = dir.join(FILE);
+    encoder.embed(&made_up_rows(encoder))?;
     if !path.exists() {
-        encoder.embed(&made_up_rows(encoder))?;
         return Ok(GoldenCheck::NotRecorded);
     }
     let (rows, recorded) = read(&path, encoder.dimensions())?;

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes data/minilm.safetensors: what PyTorch computes for the texts in data/texts.json.
+"""Makes what PyTorch computes for the texts in data/texts.json: the rows recorded with the recipe all-MiniLM-L6-v2.
 
     pip install torch transformers safetensors numpy
     python3 reference.py MODEL_DIR
@@ -22,6 +22,7 @@ import transformers
 from safetensors.numpy import save_file
 
 here = pathlib.Path(__file__).parent / "data"
+recorded = pathlib.Path(__file__).parents[2] / "model-registry/src/pull/golden/all-MiniLM-L6-v2.safetensors"
 model_dir = pathlib.Path(sys.argv[1])
 
 tokenizer = tokenizers.Tokenizer.from_file(str(model_dir / "tokenizer.json"))
@@ -44,7 +45,7 @@ save_file(
         "offsets": np.cumsum([0] + [len(row) for row in rows]).astype(np.uint32),
         "embeddings": np.stack(embeddings),
     },
-    here / "minilm.safetensors",
+    recorded,
     metadata={"model": "sentence-transformers/all-MiniLM-L6-v2", "torch": torch.__version__, "transformers": transformers.__version__},
 )
 print(f"{len(texts)} texts, {sum(map(len, rows))} tokens, {embeddings[0].shape[0]} dimensions")

@@ -48,6 +48,8 @@ pub struct PullRequest {
     pub files: BTreeSet<FilePath>,
     /// Checksums the files must have.
     pub sha256: BTreeMap<FilePath, Sha256>,
+    /// Files that come with this program, and not from a source.
+    pub bundled: BTreeMap<FilePath, &'static [u8]>,
     /// Labels that are to name the version.
     pub labels: Vec<Label>,
 }
@@ -164,7 +166,9 @@ pub fn pull(
         progress.note(&format!("fetching \"{}\" from {source}", request.model));
         match source.fetch(request, options, progress) {
             Ok(fetched) => {
-                let publish = publish_request(request, source, fetched.files())?;
+                let mut files = fetched.files().clone();
+                files.extend(unpack_bundled(request, options)?);
+                let publish = publish_request(request, source, files)?;
                 let (version, unchanged) = match same_files(registry, &publish)? {
                     Some(version) => (version, true),
                     None => (registry.publish(&publish)?, false),
@@ -189,10 +193,25 @@ fn known_without_fetching(registry: &Registry, request: &PullRequest) -> Result<
     }
     newest_that(registry, &request.model, |version| {
         let files = &version.manifest.files;
-        request.files.iter().all(|file| {
-            files.get(file).is_some_and(|entry| request.sha256.get(file).is_none_or(|sum| *sum == entry.sha256))
-        })
+        let fetched = request.files.iter().map(|file| (file, request.sha256.get(file).copied()));
+        let bundled = request.bundled.iter().map(|(file, content)| (file, Some(Sha256::of_bytes(content))));
+        fetched
+            .chain(bundled)
+            .all(|(file, wanted)| files.get(file).is_some_and(|entry| wanted.is_none_or(|sum| sum == entry.sha256)))
     })
+}
+
+/// Puts the files that come with this program into the cache, where publishing finds them.
+fn unpack_bundled(request: &PullRequest, options: &PullOptions) -> Result<BTreeMap<FilePath, PathBuf>, PullError> {
+    let folder = options.cache.join("bundled");
+    let unpack = |(file, content): (&FilePath, &&[u8])| {
+        let path = folder.join(Sha256::of_bytes(content).to_string());
+        fs::create_dir_all(&folder)?;
+        fs::write(&path, content)?;
+        Ok((file.clone(), path))
+    };
+    let unpacked = request.bundled.iter().map(unpack).collect::<io::Result<_>>();
+    unpacked.map_err(|source| PullError::Cache { path: folder, source })
 }
 
 /// The newest version that has the very files that are to be published.
@@ -224,14 +243,14 @@ fn newest_that(
 fn publish_request(
     request: &PullRequest,
     source: &Source,
-    files: &BTreeMap<FilePath, PathBuf>,
+    files: BTreeMap<FilePath, PathBuf>,
 ) -> Result<PublishRequest, PullError> {
     let kind = match &request.kind {
         Some(kind) => kind.clone(),
-        None => detect_kind(files)
+        None => detect_kind(&files)
             .map_err(|reason| PullError::UnknownKind { model: request.model.clone(), reason: reason.to_owned() })?,
     };
-    let mut publish = PublishRequest::new(&request.model, &kind, &request.task, files.clone());
+    let mut publish = PublishRequest::new(&request.model, &kind, &request.task, files);
     publish.licence.clone_from(&request.licence);
     publish.source = Some(source.to_string());
     Ok(publish)

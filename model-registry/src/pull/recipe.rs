@@ -12,6 +12,9 @@ use crate::{
 };
 
 const RECIPES: &str = include_str!("recipes.toml");
+/// Recorded rows by recipe: what the original computes, so that every load checks weights and code against it.
+const GOLDEN: [(&str, &[u8]); 1] = [("all-MiniLM-L6-v2", include_bytes!("golden/all-MiniLM-L6-v2.safetensors"))];
+const GOLDEN_FILE: &str = "golden.safetensors";
 
 /// A version that is known by name.
 #[derive(Debug, Clone, Deserialize)]
@@ -45,6 +48,8 @@ pub fn request(name: &str) -> Result<PullRequest, PullError> {
     let Some(recipe) = recipes.remove(name) else {
         return Err(PullError::UnknownRecipe { name: name.to_owned(), known: recipes.into_keys().collect() });
     };
+    let golden = GOLDEN.into_iter().filter(|(recipe, _)| *recipe == name);
+    let bundled = golden.filter_map(|(_, content)| Some((GOLDEN_FILE.parse().ok()?, content))).collect();
     let sources = recipe.sources.iter().filter_map(|source| source.parse::<Source>().ok()).collect();
     Ok(PullRequest {
         model: recipe.model,
@@ -54,6 +59,7 @@ pub fn request(name: &str) -> Result<PullRequest, PullError> {
         sources,
         files: recipe.files.keys().cloned().collect(),
         sha256: recipe.files,
+        bundled,
         labels: recipe.labels,
     })
 }
@@ -70,6 +76,7 @@ mod tests {
             let request = request(&name).unwrap();
             assert_eq!(request.sources.len(), recipe.sources.len(), "{name}: a source cannot be read");
             assert!(request.files.iter().any(FilePath::is_safetensors), "{name} has no weights");
+            assert!(request.bundled.contains_key(&GOLDEN_FILE.parse().unwrap()), "{name} has no recorded rows");
             assert!(request.files.iter().all(|file| request.sha256.contains_key(file)), "{name}");
         }
     }

@@ -46,6 +46,7 @@ fn request(sources: Vec<Source>) -> PullRequest {
         sources,
         files: sha256.keys().cloned().collect(),
         sha256,
+        bundled: BTreeMap::new(),
         labels: vec!["stable".parse().unwrap()],
     }
 }

@@ -49,7 +49,8 @@ impl Load for LoadNetwork {
         }
         let network = TextEncoder::load(&version.path, &self.device).map_err(|error| error.to_string())?;
         warming()?;
-        match check_golden(&version.path, &network, GOLDEN_TOLERANCE).map_err(|error| error.to_string())? {
+        let tolerance = version.manifest.golden_tolerance.unwrap_or(GOLDEN_TOLERANCE);
+        match check_golden(&version.path, &network, tolerance).map_err(|error| error.to_string())? {
             GoldenCheck::Matched { rows, difference } => tracing::debug!(rows, difference, "golden rows match"),
             GoldenCheck::NotRecorded => {
                 tracing::warn!(path = %version.path.display(), "no golden rows: the weights are not checked by running them");

@@ -1,6 +1,9 @@
 //! What each command does.
 
-use std::{collections::BTreeSet, process::ExitCode};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::ExitCode,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
@@ -71,6 +74,7 @@ fn named_sources(args: &PullArgs) -> Result<PullRequest> {
         sources: args.from.clone(),
         files: args.files.iter().cloned().collect(),
         sha256: args.sha256.iter().cloned().collect(),
+        bundled: BTreeMap::new(),
         labels: args.labels.clone(),
     })
 }
@@ -80,6 +84,7 @@ fn publish(registry: &Registry, args: &PublishArgs, json: bool) -> Result<ExitCo
     request.parent = args.parent;
     request.metrics = args.metrics.iter().cloned().collect();
     request.licence.clone_from(&args.licence);
+    request.golden_tolerance = args.golden_tolerance;
     request.memory_bytes = args.memory;
     let published = registry.publish(&request)?;
     for label in &args.labels {

@@ -135,6 +135,10 @@ struct PublishArgs {
     /// An evaluation figure; repeat it for more.
     #[arg(long = "metric", value_name = "NAME=VALUE", value_parser = metric)]
     metrics: Vec<(String, f64)>,
+    /// How far an element of the rows recorded in golden.safetensors may come out from its recording. Absent: what the kind
+    /// allows.
+    #[arg(long, value_name = "NUMBER")]
+    golden_tolerance: Option<f32>,
     /// The memory that serving takes, in bytes. Absent: estimated from the size of the weights.
     #[arg(long, value_name = "BYTES")]
     memory: Option<u64>,
