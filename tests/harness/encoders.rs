@@ -10,6 +10,10 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use vitrine::inference::{
+    ModelInferRequest, grpc_inference_service_client::GrpcInferenceServiceClient, model_infer_request::InferInputTensor,
+};
+
 use super::{encoder_registry, program};
 
 /// Length of the tiny encoder's vectors.
@@ -30,10 +34,7 @@ pub fn safetensors(tensors: &[Tensor]) -> Vec<u8> {
         let bytes = |value: &f32| if integers { (*value as u32).to_le_bytes() } else { value.to_le_bytes() };
         data.extend(values.iter().flat_map(bytes));
         let dtype = if integers { "U32" } else { "F32" };
-        header.insert(
-            name.clone(),
-            json!({"dtype": dtype, "shape": shape, "data_offsets": [begin, data.len()]}),
-        );
+        header.insert(name.clone(), json!({"dtype": dtype, "shape": shape, "data_offsets": [begin, data.len()]}));
     }
     let header = Value::from(header).to_string();
     [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &data].concat()
@@ -71,7 +72,8 @@ pub fn tiny(seed: u64) -> TempDir {
         }),
     );
     write_json(dir.path().join("1_Pooling/config.json"), &json!({"pooling_mode_mean_tokens": true}));
-    let module = |path: &str, class: &str| json!({"path": path, "type": format!("sentence_transformers.models.{class}")});
+    let module =
+        |path: &str, class: &str| json!({"path": path, "type": format!("sentence_transformers.models.{class}")});
     let modules = [module("", "Transformer"), module("1_Pooling", "Pooling"), module("2_Normalize", "Normalize")];
     write_json(dir.path().join("modules.json"), &modules.to_vec().into());
     let mut shapes = vec![
@@ -115,7 +117,7 @@ pub fn rotated(registry: &Path) -> TempDir {
     let copied = Command::new("cp").arg("-rl").arg(format!("{}/.", first.display())).arg(dir.path()).status().unwrap();
     assert!(copied.success());
     // Of the copy only: the file may be shared with version 1.
-    for name in ["manifest.json", "modules.json"] {
+    for name in ["manifest.json", "modules.json", "golden.safetensors"] {
         fs::remove_file(dir.path().join(name)).unwrap();
     }
     let mut modules: Vec<Value> = serde_json::from_slice(&fs::read(first.join("modules.json")).unwrap()).unwrap();
@@ -144,7 +146,9 @@ fn orthogonal(width: usize) -> Vec<f32> {
             row.iter_mut().zip(other).for_each(|(x, y)| *x -= along * y);
         }
         let norm = dot(&row, &row).sqrt();
-        row.iter_mut().for_each(|x| *x /= norm);
+        for x in &mut row {
+            *x /= norm;
+        }
         rows.push(row);
     }
     rows.concat().into_iter().map(|x| x as f32).collect()
@@ -179,4 +183,24 @@ pub fn publish(registry: &Path, folder: &Path) -> u32 {
 /// Where a version lies.
 pub fn version_folder(registry: &Path, version: u32) -> PathBuf {
     registry.join("models/minilm").join(version.to_string())
+}
+
+/// The vector that a version of `minilm` makes of a text, by the Open Inference Protocol.
+pub async fn embed(server: &str, version: u32, text: &str) -> Vec<f32> {
+    let mut client = GrpcInferenceServiceClient::connect(server.to_owned()).await.unwrap();
+    let length = u32::try_from(text.len()).unwrap().to_le_bytes();
+    let request = ModelInferRequest {
+        model_name: "minilm".into(),
+        model_version: version.to_string(),
+        inputs: vec![InferInputTensor {
+            name: "text".into(),
+            datatype: "BYTES".into(),
+            shape: vec![1],
+            ..Default::default()
+        }],
+        raw_input_contents: vec![[&length, text.as_bytes()].concat().into()],
+        ..Default::default()
+    };
+    let answer = client.model_infer(request).await.unwrap().into_inner();
+    answer.raw_output_contents[0].chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect()
 }

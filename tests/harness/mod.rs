@@ -17,8 +17,8 @@ use std::{
 
 use tempfile::TempDir;
 use vitrine::v1::{
-    Event, EventItem, EventType, Item, Money, RecommendRequest, RequestContext, SearchRequest, UpsertItemsRequest,
-    recommend_request, search_request::Query,
+    Event, EventItem, EventType, GetCatalogRequest, Item, Money, RecommendRequest, RequestContext, SearchRequest,
+    UpsertItemsRequest, VectorIndexStatus, recommend_request, search_request::Query,
 };
 use vitrine_client::{CallError, Client, Error, Options};
 
@@ -213,6 +213,16 @@ pub async fn stock(client: &Client, items: Vec<Item>) {
 pub async fn upsert(client: &Client, items: Vec<Item>) {
     let request = UpsertItemsRequest { parent: CATALOG.into(), items, update_mask: None };
     client.upsert_items(request).await.unwrap();
+}
+
+/// Waits until every item has its vector, of every version that is loaded.
+pub async fn vectors_done(client: &Client) {
+    eventually("every item has its vector", async || {
+        let catalog = client.get_catalog(GetCatalogRequest { name: CATALOG.into() }).await.unwrap();
+        let done = |index: &VectorIndexStatus| index.pending_items == 0 && index.indexed_items > 0;
+        (!catalog.vector_indexes.is_empty() && catalog.vector_indexes.iter().all(done)).then_some(())
+    })
+    .await;
 }
 
 /// The status of a call that must fail.

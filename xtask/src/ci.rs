@@ -6,8 +6,17 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use clap::Args;
 
 use crate::programs;
+
+/// How much is checked.
+#[derive(Args)]
+pub struct Ci {
+    /// Also let versions come and go at random under load, for five minutes or `VITRINE_SOAK_SECONDS`
+    #[arg(long)]
+    soak: bool,
+}
 
 /// Where the demonstration of the checks keeps its data.
 const DEMO_DIR: &str = "target/ci-demo";
@@ -19,10 +28,10 @@ struct Step {
     command: Command,
 }
 
-pub fn run() -> Result<()> {
+pub fn run(ci: &Ci) -> Result<()> {
     let started = Instant::now();
     let mut durations = Vec::new();
-    for step in steps()? {
+    for step in steps(ci)? {
         println!("\n{}: {}", programs::bold(&format!("== {}", step.name)), programs::shown(&step.command));
         let step_started = Instant::now();
         programs::run(step.command, None).with_context(|| format!("the check \"{}\" failed", step.name))?;
@@ -38,7 +47,7 @@ pub fn run() -> Result<()> {
 }
 
 /// The build comes with the tests' features, so that building, testing and the demonstration share their work.
-fn steps() -> Result<Vec<Step>> {
+fn steps(ci: &Ci) -> Result<Vec<Step>> {
     let step = |name, words: &[&str]| {
         let mut command = programs::cargo();
         command.args(words);
@@ -53,15 +62,17 @@ fn steps() -> Result<Vec<Step>> {
     };
     let mut demo = Command::new(std::env::current_exe().context("cannot tell where this program is")?);
     demo.args(["demo", "--check", "--small", "--no-build", "--data-dir", DEMO_DIR, "--listen", DEMO_LISTEN]);
-    Ok(vec![
+    let soak = &["test", "--workspace", "--test", "versions_come_and_go", "--", "--ignored", "--nocapture"];
+    let soak = ci.soak.then(|| step("soak", soak));
+    let checks = [
         step("format", &["fmt", "--all", "--check"]),
         step("clippy", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
         step("build", &["build", "--workspace", "--all-targets"]),
         step("tests", tests),
         step("doc tests", &["test", "--doc", "--workspace"]),
         docs,
-        Step { name: "demo", command: demo },
-    ])
+    ];
+    Ok(checks.into_iter().chain(soak).chain([Step { name: "demo", command: demo }]).collect())
 }
 
 fn has_nextest() -> bool {
@@ -87,7 +98,7 @@ mod tests {
 
     #[test]
     fn the_demonstration_comes_last_and_keeps_to_the_build_folder() {
-        let steps = steps().unwrap();
+        let steps = steps(&Ci { soak: true }).unwrap();
         assert_eq!(steps.last().map(|step| step.name), Some("demo"));
         assert!(Path::new(DEMO_DIR).starts_with("target"));
     }

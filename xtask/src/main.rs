@@ -22,7 +22,7 @@ enum Chore {
     /// Start a shop's search, recommendation and feedback over 92,000 real products.
     Demo(demo::Demo),
     /// Run every check that a change has to pass.
-    Ci,
+    Ci(ci::Ci),
     /// Turn the films of the Movie Search Ranking Dataset into items.
     Movies(movies::Movies),
 }
@@ -30,7 +30,7 @@ enum Chore {
 fn main() -> ExitCode {
     let done = match Cli::parse().chore {
         Chore::Demo(demo) => demo::run(&demo),
-        Chore::Ci => ci::run(),
+        Chore::Ci(ci) => ci::run(&ci),
         Chore::Movies(movies) => movies::run(&movies),
     };
     match done {
