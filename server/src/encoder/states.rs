@@ -94,7 +94,7 @@ impl States {
         let _ = self.transitions.send(Transition { previous, now });
     }
 
-    /// Takes note that a version is wanted no more and was never begun.
+    /// Takes note that a version is wanted no more, and is nothing to speak of.
     pub fn forget(&self, version: u32) {
         self.inner.send_modify(|inner| {
             inner.versions.remove(&version);

@@ -264,6 +264,28 @@ async fn a_version_that_fails_never_takes_the_place_of_a_good_one() {
 }
 
 #[tokio::test]
+async fn a_version_that_is_over_is_forgotten_when_the_registry_no_longer_has_it() {
+    let bench = Bench::new();
+    let encoders = bench.ready(bench.options()).await;
+    for (config, state) in
+        [("bad", VersionState::Failed), ("ok", VersionState::Available), ("ok", VersionState::Available)]
+    {
+        let version = bench.publish(config);
+        bench.point_at(version);
+        encoders.reaches(version.get(), state).await;
+    }
+    encoders.reaches(3, VersionState::Ended).await;
+    let known = || encoders.states().iter().map(|status| status.version).collect::<Vec<_>>();
+    assert_eq!(known(), [1, 2, 3, 4]);
+    let folder = bench.dir.path().join("registry/models/minilm");
+    for version in ["1", "2"] {
+        fs::remove_dir_all(folder.join(version)).unwrap();
+    }
+    encoders.states.until(|inner| inner.state(1).is_none() && inner.state(2).is_none()).await;
+    assert_eq!(known(), [3, 4]);
+}
+
+#[tokio::test]
 async fn a_damaged_version_is_not_loaded() {
     let bench = Bench::new();
     let version = bench.publish("ok");

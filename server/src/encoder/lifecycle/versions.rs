@@ -73,7 +73,8 @@ impl Versions {
         let unusable = found.unusable.iter().map(|version| (version.version, version.reason.clone()));
         self.found = usable.chain(unusable).collect();
         let changed = |(version, entry): (&Version, &Entry)| {
-            (entry.phase == Phase::Failed && entry.failed_with.as_ref() != self.found.get(version)).then_some(*version)
+            let files = self.found.get(version)?;
+            (entry.phase == Phase::Failed && entry.failed_with.as_ref() != Some(files)).then_some(*version)
         };
         for version in self.entries.iter().filter_map(changed).collect::<Vec<_>>() {
             self.retry(version);
@@ -87,7 +88,8 @@ impl Versions {
         }
     }
 
-    /// Begins to know the versions that are wanted, and forgets those that no longer are and were never begun.
+    /// Begins to know the versions that are wanted, and forgets those that no longer are and were never begun, or are over and
+    /// no longer in the registry.
     pub fn want(&mut self, wanted: &Wanted, registry: &Registry) {
         let all: Vec<Version> =
             wanted.versions.iter().chain(wanted.labels.values()).chain(wanted.restored.values()).copied().collect();
@@ -99,7 +101,12 @@ impl Versions {
             }
         }
         let idle = |(version, entry): (&Version, &Entry)| {
-            (entry.phase == Phase::Start && !all.contains(version)).then_some(*version)
+            let over = match entry.phase {
+                Phase::Start => true,
+                Phase::Ended | Phase::Failed => !self.found.contains_key(version),
+                Phase::Loading | Phase::Warming | Phase::Indexing | Phase::Available | Phase::Draining => false,
+            };
+            (over && !all.contains(version)).then_some(*version)
         };
         for version in self.entries.iter().filter_map(idle).collect::<Vec<_>>() {
             self.entries.remove(&version);
