@@ -1,6 +1,6 @@
 //! `vitrine bench`: what is sent, and how the figures are printed.
 
-mod load;
+mod report;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -10,9 +10,13 @@ use vitrine::v1::{
     Event, EventItem, EventType, FeedbackRequest, ForUser, Item, ItemList, ListItemsRequest, RecommendRequest,
     RequestContext, SearchMode, SearchRequest, recommend_request::Target, search_request::Query,
 };
-use vitrine_client::{Client, json::LineReader};
+use vitrine_client::{
+    Client,
+    json::LineReader,
+    load::{Load, Pace},
+};
 
-use self::load::{Load, Pace, Report};
+use self::report::Report;
 use super::{feedback::random_id, import::open, search::Mode};
 use crate::{
     arguments::{Global, duration},
@@ -88,7 +92,7 @@ impl Bench {
                     let client = client.clone();
                     async move { client.search(request).await.map(drop) }
                 };
-                load::run(options.load()?, call).await?
+                Report::of(options.load()?, call).await?
             }
             Self::Recommend { options } => {
                 let users = options.queries.is_some();
@@ -98,7 +102,7 @@ impl Bench {
                     let client = client.clone();
                     async move { client.recommend(request).await.map(drop) }
                 };
-                load::run(options.load()?, call).await?
+                Report::of(options.load()?, call).await?
             }
             Self::Feedback { options, batch } => {
                 let ids = Arc::new(options.inputs(&client, &catalog, |item| item.id).await?);
@@ -109,7 +113,7 @@ impl Bench {
                     let client = client.clone();
                     async move { client.feedback(request).await.map(drop) }
                 };
-                load::run(options.load()?, call).await?
+                Report::of(options.load()?, call).await?
             }
         };
         print(global.output(), &report)?;
