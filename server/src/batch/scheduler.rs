@@ -144,7 +144,11 @@ impl<T: Ticket> Scheduler<T> {
     }
 
     /// Removes the lanes that are closing and have nothing left to run, and names them.
-    pub fn remove_drained(&mut self) -> Vec<LaneId> {
+    pub fn remove_drained(&mut self, now: Instant) -> Vec<LaneId> {
+        for lane in self.lanes.values_mut().filter(|lane| lane.closing) {
+            lane.interactive.trim(now, &mut self.ended);
+            lane.bulk.trim(now, &mut self.ended);
+        }
         let drained = |lane: &LaneQueue<T>| lane.closing && lane.is_empty();
         let ids: Vec<LaneId> = self.lanes.iter().filter(|(_, lane)| drained(lane)).map(|(&id, _)| id).collect();
         for id in &ids {

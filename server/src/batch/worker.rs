@@ -94,16 +94,18 @@ impl Worker<'_> {
             if state.stop.is_some_and(|stop| stop <= now) {
                 state.scheduler.abandon();
             }
+            // Before the next batch: where the device is never idle, there always is one.
+            let drained = state.scheduler.remove_drained(now);
+            state.settle();
+            if !drained.is_empty() {
+                state.metrics.retain(|lane, _| !drained.contains(lane));
+                return Step::Unload(drained);
+            }
             let batch = state.scheduler.next_batch(now);
             state.settle();
             if let Some(batch) = batch {
                 state.record_waiting(batch.lane, batch.class);
                 return Step::Run(batch, now);
-            }
-            let drained = state.scheduler.remove_drained();
-            if !drained.is_empty() {
-                state.metrics.retain(|lane, _| !drained.contains(lane));
-                return Step::Unload(drained);
             }
             if state.stop.is_some() {
                 return Step::End;

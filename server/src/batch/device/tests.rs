@@ -230,6 +230,22 @@ async fn closing_a_lane_drains_it_and_drops_the_model_on_the_device_thread() {
 }
 
 #[tokio::test]
+async fn a_model_leaves_while_another_one_is_never_idle() {
+    let device = device();
+    let (leaving, left) = open(&device);
+    let (busy, remote) = open(&device);
+    let running = interactive(&busy, 1);
+    remote.began();
+    let waiting = interactive(&busy, 2);
+    drop(leaving);
+    remote.orders.send(Order::Answer).unwrap();
+    assert_eq!(remote.began(), [vec![2]]);
+    assert!(left.dropped_on.try_recv().is_ok(), "it goes between two batches");
+    remote.orders.send(Order::Answer).unwrap();
+    assert!(running.await.is_ok() && waiting.await.is_ok());
+}
+
+#[tokio::test]
 async fn dropping_the_last_handle_closes_the_lane() {
     let device = device();
     let (lane, remote) = open(&device);

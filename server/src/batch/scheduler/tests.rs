@@ -274,8 +274,8 @@ fn a_closing_lane_runs_what_waits_and_then_goes() {
     bench.interactive(lane, &[1]);
     bench.scheduler.close(lane);
     assert_eq!(bench.ask(lane, Class::Interactive, &[1], None), Err(Refusal::Closed));
-    assert!(bench.scheduler.remove_drained().is_empty());
+    assert!(bench.scheduler.remove_drained(bench.now).is_empty());
     assert_eq!(bench.run_rows(), [(0, 1)]);
-    assert_eq!(bench.scheduler.remove_drained(), [lane]);
+    assert_eq!(bench.scheduler.remove_drained(bench.now), [lane]);
     assert_eq!(bench.ask(lane, Class::Interactive, &[1], None), Err(Refusal::Closed));
 }

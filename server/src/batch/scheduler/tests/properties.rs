@@ -150,7 +150,7 @@ proptest! {
         let admitted: usize = fates.admitted.values().map(|(rows, _)| rows).sum();
         prop_assert_eq!(fates.rows.len(), admitted);
         bench.scheduler.close_all();
-        bench.scheduler.remove_drained();
+        bench.scheduler.remove_drained(bench.now);
         prop_assert!(bench.scheduler.lanes.is_empty());
     }
 }
