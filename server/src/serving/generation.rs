@@ -1,13 +1,16 @@
 //! An index generation: the vectors of one catalog made by one encoder version, and the thread that fills them.
 
-use std::sync::{Arc, Weak};
+use std::{
+    future::pending,
+    sync::{Arc, Weak},
+};
 
 use parking_lot::Mutex;
 use vitrine::v1::{Degraded, DegradedReason, VectorIndexStatus};
 
 use crate::{
     catalog::Catalog,
-    encoder::{Encoder, EncoderError},
+    encoder::Encoder,
     vector::{Indexer, IndexerOptions, VectorError, VectorIndex, VectorOptions},
 };
 
@@ -38,8 +41,11 @@ impl Generation {
         let embed = move |texts| {
             let embedder = embedder.upgrade();
             async move {
-                let gone = || EncoderError::NotLoaded { detail: "this version has left".into() };
-                embedder.ok_or_else(gone)?.embed_bulk(texts).await
+                match embedder {
+                    Some(embedder) => embedder.embed_bulk(texts).await,
+                    // The version has left: the generation is closed in a moment.
+                    None => pending().await,
+                }
             }
         };
         let indexer =
