@@ -1,37 +1,78 @@
 //! Kind `bert`: "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding"
-//! (<https://arxiv.org/abs/1810.04805>), on candle-transformers' implementation.
+//! (<https://arxiv.org/abs/1810.04805>). On the CPU it runs on kernels of our own; elsewhere, and where they cannot run
+//! a configuration, on candle-transformers' implementation.
 
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use candle_core::{Device, Result as CandleResult, Tensor};
 use candle_transformers::models::bert::{BertModel, Config};
 
+use crate::buckets::Cost;
+use crate::cpu::{self, CpuNetwork, Isa};
 use crate::weights::Weights;
-use crate::{ModelError, files};
+use crate::{Backend, ModelError, files};
 
-/// A loaded network, its weights in f32 on one device.
+/// A loaded network.
 pub(crate) struct Bert {
-    model: BertModel,
+    model: Model,
     config: Config,
+    backend: Backend,
+}
+
+enum Model {
+    /// Weights in f32 on one device.
+    Candle(Box<BertModel>),
+    /// The lock guards what passes keep between them.
+    Kernels(Mutex<Box<dyn CpuNetwork>>),
 }
 
 impl Bert {
-    /// Loads `config.json` and `model.safetensors`.
-    pub(crate) fn load(dir: &Path, device: &Device) -> Result<Self, ModelError> {
+    /// Loads `config.json` and `model.safetensors`. `isa` is the instruction set of our kernels, if they are to run it.
+    pub(crate) fn load(dir: &Path, device: &Device, isa: Option<Isa>) -> Result<Self, ModelError> {
         let config: Config = files::json(&dir.join("config.json"), "")?;
         let path = dir.join("model.safetensors");
         let weights = Weights::open(&path)?;
         let prefix = prefix(&weights).map_err(|reason| ModelError::format(&path, reason))?;
         let weights = weights.on(device);
         let weights = if prefix.is_empty() { weights } else { weights.pp(prefix) };
-        let model = BertModel::load(weights, &config).map_err(|error| ModelError::format(path, error))?;
-        Ok(Self { model, config })
+        let backend = match isa {
+            None => Backend::Candle { reason: None },
+            Some(isa) => match cpu::unsupported(&config) {
+                None => Backend::Kernels(isa),
+                reason => Backend::Candle { reason },
+            },
+        };
+        let model = match backend {
+            Backend::Kernels(isa) => {
+                let cost = Cost { launch: 0.0, hidden: config.hidden_size, intermediate: config.intermediate_size };
+                cpu::load(isa, &config, cost, &weights).map(|network| Model::Kernels(Mutex::new(network)))
+            }
+            Backend::Candle { .. } => BertModel::load(weights, &config).map(|model| Model::Candle(Box::new(model))),
+        };
+        let model = model.map_err(|error| ModelError::format(path, error))?;
+        Ok(Self { model, config, backend })
     }
 
-    /// Token vectors, f32 `[rows, tokens, hidden]`, of ids u32 `[rows, tokens]`; `mask` is f32 of the same shape, 1
-    /// at a row's tokens and 0 at the padding after them.
+    /// What it runs on.
+    pub(crate) fn backend(&self) -> &Backend {
+        &self.backend
+    }
+
+    /// Our kernels, if it runs on them: rows of any lengths need no padding. Whoever has them keeps others waiting.
+    pub(crate) fn kernels(&self) -> Option<MutexGuard<'_, Box<dyn CpuNetwork>>> {
+        let Model::Kernels(network) = &self.model else { return None };
+        // A pass that panicked leaves nothing that the next one reads before it writes it.
+        Some(network.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Token vectors on candle, f32 `[rows, tokens, hidden]`, of ids u32 `[rows, tokens]`; `mask` is f32 of the same
+    /// shape, 1 at a row's tokens and 0 at the padding after them.
     pub(crate) fn forward(&self, ids: &Tensor, mask: &Tensor) -> CandleResult<Tensor> {
-        self.model.forward(ids, &ids.zeros_like()?, Some(mask))
+        match &self.model {
+            Model::Candle(model) => model.forward(ids, &ids.zeros_like()?, Some(mask)),
+            Model::Kernels(_) => Err(candle_core::Error::msg("this network runs on kernels, without padding")),
+        }
     }
 
     /// Length of a token's vector.

@@ -18,7 +18,7 @@ use crate::ModelError;
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum DeviceSpec {
-    /// All cores the process may use, through rayon's global pool.
+    /// The cores that the process may use.
     #[default]
     Cpu,
     /// The CUDA device of this ordinal, from 0. Needs a build with the cargo feature `cuda`.

@@ -46,6 +46,19 @@ pub enum ModelError {
         /// Why it did not open, and what to do.
         reason: String,
     },
+    /// The environment names an instruction set that cannot be used: correct it, or leave the choice open.
+    #[error("VITRINE_CPU_ISA: `{name}` {reason}; use one of {available}, or unset it for the quickest of them")]
+    Isa {
+        /// What the variable says.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+        /// The instruction sets that this CPU has.
+        available: String,
+    },
+    /// The threads that share the work do not start: allow the process more of them.
+    #[error("cannot start threads: {0}")]
+    Threads(#[source] std::io::Error),
     /// The tokenizer failed on a text.
     #[error("the tokenizer failed on this text: {0}")]
     Tokenize(String),

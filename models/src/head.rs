@@ -105,9 +105,18 @@ impl Head {
         self.dimensions
     }
 
+    /// How the vectors of a row's tokens become one.
+    pub(crate) fn pooling(&self) -> Pooling {
+        self.pooling
+    }
+
     /// `[rows, tokens, hidden]` to `[rows, dimensions]`; `mask` is f32 `[rows, tokens]`, 1 at a row's tokens and 0 after.
     pub(crate) fn apply(&self, hidden: &Tensor, mask: &Tensor) -> CandleResult<Tensor> {
-        let mut rows = self.pooling.apply(hidden, mask)?;
+        self.after_pooling(self.pooling.apply(hidden, mask)?)
+    }
+
+    /// What follows the pooling: `[rows, hidden]` to `[rows, dimensions]`.
+    pub(crate) fn after_pooling(&self, mut rows: Tensor) -> CandleResult<Tensor> {
         for step in &self.steps {
             rows = match step {
                 Step::Dense(linear, activation) => activation.apply(&linear.forward(&rows)?)?,

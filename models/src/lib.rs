@@ -9,14 +9,16 @@
 //! - [`Ragged`]: rows of different lengths, end to end.
 //! - [`TextEncoder`]: a loaded version of task `text-embedding`; kinds: `bert`.
 //! - [`write_golden`], [`check_golden`]: recorded rows that prove a loaded version computes what it should.
-//! - [`DeviceSpec`]: where a version runs, `cpu` or `cuda:N`.
+//! - [`DeviceSpec`]: where a version runs, `cpu` or `cuda:N`; [`Backend`], [`Isa`]: on what.
 //!
 //! What this crate leaves to its neighbours: which version to load and whether its files are whole
 //! (`vitrine-registry`), and which rows run together and when (the server's batcher, helped by
 //! [`TextEncoder::cost`]).
 
+mod backend;
 mod bert;
 mod buckets;
+mod cpu;
 mod device;
 mod error;
 mod files;
@@ -28,9 +30,11 @@ mod text_encoder;
 mod tokenizer;
 mod weights;
 
+pub use backend::Backend;
+pub use cpu::Isa;
 pub use device::DeviceSpec;
 pub use error::ModelError;
-pub use golden::{GOLDEN_TOLERANCE, GoldenCheck, check_golden, write_golden};
+pub use golden::{GoldenCheck, check_golden, golden_tolerance, write_golden};
 pub use ragged::{Ragged, Row};
 pub use text_encoder::TextEncoder;
 pub use tokenizer::Tokenizer;

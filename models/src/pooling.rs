@@ -49,6 +49,31 @@ impl Pooling {
         }
     }
 
+    /// The vectors of one row's tokens, `[tokens, hidden]`, to its vector, `[hidden]`.
+    pub(crate) fn pool(self, tokens: &[f32], row: &mut [f32]) {
+        let count = (tokens.len() / row.len()) as f32;
+        let mut vectors = tokens.chunks_exact(row.len());
+        row.copy_from_slice(vectors.next().unwrap_or_default());
+        if self == Self::Cls {
+            return;
+        }
+        for vector in vectors {
+            for (all, one) in row.iter_mut().zip(vector) {
+                // Not `f32::max`, which would hide a NaN.
+                let larger = if *one > *all || one.is_nan() { *one } else { *all };
+                *all = if self == Self::Max { larger } else { *all + one };
+            }
+        }
+        let share = match self {
+            Self::Mean => 1.0 / count,
+            Self::MeanSqrtLen => 1.0 / count.sqrt(),
+            Self::Cls | Self::Max => return,
+        };
+        for number in row {
+            *number *= share;
+        }
+    }
+
     /// `[rows, tokens, hidden]` to `[rows, hidden]`; `mask` is f32 `[rows, tokens]`, 1 at a row's tokens and 0 after.
     pub(crate) fn apply(self, hidden: &Tensor, mask: &Tensor) -> CandleResult<Tensor> {
         let wide = mask.unsqueeze(D::Minus1)?;

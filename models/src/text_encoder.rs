@@ -9,15 +9,15 @@ use serde::Deserialize;
 use crate::bert::Bert;
 use crate::buckets::{self, Bucket, Cost};
 use crate::head::Head;
-use crate::{DeviceSpec, ModelError, Ragged, Tokenizer, files};
+use crate::{Backend, DeviceSpec, Isa, ModelError, Ragged, Tokenizer, files};
 
-/// What a forward pass costs beside its rows, in tokens' dense work (see [`Cost`]): the time at no tokens, by the line
-/// through 1 × 8 and 1 × 32 tokens of all-MiniLM-L6-v2, as the example `encoder_speed` shows it.
+/// What a padded forward pass costs beside its rows, in tokens' dense work (see [`Cost`]): the time at no tokens, by the
+/// line through 1 × 8 and 1 × 32 tokens of all-MiniLM-L6-v2 on candle.
 const LAUNCH_CPU: f32 = 24.0;
 /// The same on a GPU, which is waited for, not filled, until a pass has about this many tokens. An estimate.
 const LAUNCH_CUDA: f32 = 1024.0;
 
-/// A text encoder on its device. Immutable: any number of threads may call it, though one at a time is fastest.
+/// A text encoder on its device. Any number of threads may call it; on our kernels one runs at a time, and the others wait.
 pub struct TextEncoder {
     network: Bert,
     head: Head,
@@ -40,6 +40,22 @@ impl TextEncoder {
     /// A [`ModelError`] that names the file that is missing, damaged or asks for something unsupported, or the device
     /// that does not open.
     pub fn load(dir: &Path, device: &DeviceSpec) -> Result<Self, ModelError> {
+        let isa = match device {
+            DeviceSpec::Cpu => Some(Isa::chosen()?),
+            DeviceSpec::Cuda(_) => None,
+        };
+        Self::load_on(dir, *device, isa)
+    }
+
+    /// Loads the version in `dir` for the CPU, to run with an instruction set that it must have.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load).
+    pub fn load_for(dir: &Path, isa: Isa) -> Result<Self, ModelError> {
+        Self::load_on(dir, DeviceSpec::Cpu, Some(isa))
+    }
+
+    fn load_on(dir: &Path, spec: DeviceSpec, isa: Option<Isa>) -> Result<Self, ModelError> {
         let path = dir.join("config.json");
         let kind: KindConfig = files::json(&path, "; it describes the network")?;
         if kind.model_type.as_deref() != Some("bert") {
@@ -49,8 +65,8 @@ impl TextEncoder {
             };
             return Err(ModelError::Unsupported { path, what, supported: "bert" });
         }
-        let (spec, device) = (device, device.open()?);
-        let network = Bert::load(dir, &device)?;
+        let device = spec.open()?;
+        let network = Bert::load(dir, &device, isa)?;
         let head = Head::load(dir, network.hidden(), &device)?;
         let tokenizer = Arc::new(Tokenizer::load(dir, network.positions(), network.vocabulary())?);
         let launch = match spec {
@@ -76,6 +92,23 @@ impl TextEncoder {
         self.network.vocabulary()
     }
 
+    /// What it runs on.
+    pub fn backend(&self) -> &Backend {
+        self.network.backend()
+    }
+
+    /// Lets so many threads share the work from now on, the calling one of them; until then a pass is its caller's work
+    /// alone. Small passes stay with the caller where that is measured to be quicker. The other threads inherit the
+    /// priority of the thread that calls this, and end with the encoder.
+    ///
+    /// On candle this changes nothing: it has threads of its own.
+    ///
+    /// # Errors
+    /// [`ModelError::Threads`] when the system starts none.
+    pub fn share_work(&self, threads: usize) -> Result<(), ModelError> {
+        self.network.kernels().map_or(Ok(()), |mut kernels| kernels.share_work(threads)).map_err(ModelError::Threads)
+    }
+
     /// Estimated device time of a row of so many tokens, in units of one token's way through the dense layers:
     /// `t · (1 + t / (2h + i))` for `t` tokens, hidden size `h` and feed-forward size `i`. The second term is the
     /// attention, which grows with the square of the length.
@@ -85,20 +118,36 @@ impl TextEncoder {
 
     /// One embedding a row, in the rows' order.
     ///
-    /// Rows of very different lengths may be given together: they run in buckets of similar length, chosen so that
-    /// padding costs less than starting another forward pass would.
+    /// Rows of very different lengths may be given together. On our kernels they need no padding, and no row's embedding
+    /// depends on the others. On candle they run in buckets of similar length, chosen so that padding costs less than
+    /// starting another forward pass would.
     ///
     /// # Errors
     /// A row that is empty, too long or of another vocabulary, or the device's failure. Then no row has a result.
     pub fn embed(&self, rows: &Ragged) -> Result<Vec<Vec<f32>>, ModelError> {
         self.check(rows)?;
+        let embeddings = match self.network.kernels() {
+            _ if rows.is_empty() => return Ok(Vec::new()),
+            Some(mut kernels) => {
+                let pooled = kernels.embed(rows, self.head.pooling());
+                let pooled = Tensor::from_vec(pooled, (rows.len(), self.network.hidden()), &self.device)?;
+                self.head.after_pooling(pooled)?.to_vec2()?
+            }
+            None => self.padded(rows)?,
+        };
+        let not_finite = |embedding: &Vec<f32>| embedding.iter().any(|value| !value.is_finite());
+        match embeddings.iter().position(not_finite) {
+            Some(row) => Err(ModelError::NotFinite { row }),
+            None => Ok(embeddings),
+        }
+    }
+
+    /// Embeddings by candle.
+    fn padded(&self, rows: &Ragged) -> Result<Vec<Vec<f32>>, ModelError> {
         let lengths: Vec<usize> = rows.iter().map(<[u32]>::len).collect();
         let mut embeddings = vec![Vec::new(); rows.len()];
         for bucket in buckets::plan(&lengths, &self.cost) {
             for (&row, embedding) in bucket.rows.iter().zip(self.pass(rows, &bucket)?) {
-                if embedding.iter().any(|value| !value.is_finite()) {
-                    return Err(ModelError::NotFinite { row });
-                }
                 embeddings[row] = embedding;
             }
         }

@@ -1,8 +1,8 @@
 //! From a version's folder to a model that can run, and to the text that it takes.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZero, sync::Arc, thread, time::Duration};
 
-use vitrine_models::{DeviceSpec, GOLDEN_TOLERANCE, GoldenCheck, Ragged, TextEncoder, Tokenizer, check_golden};
+use vitrine_models::{DeviceSpec, GoldenCheck, Ragged, TextEncoder, Tokenizer, check_golden, golden_tolerance};
 use vitrine_registry::VersionDir;
 
 use super::TEXT_EMBEDDING;
@@ -49,7 +49,8 @@ impl Load for LoadNetwork {
         }
         let network = TextEncoder::load(&version.path, &self.device).map_err(|error| error.to_string())?;
         warming()?;
-        let tolerance = version.manifest.golden_tolerance.unwrap_or(GOLDEN_TOLERANCE);
+        tracing::info!(path = %version.path.display(), backend = %network.backend(), "a text encoder is loaded");
+        let tolerance = version.manifest.golden_tolerance.unwrap_or_else(|| golden_tolerance(&network));
         match check_golden(&version.path, &network, tolerance).map_err(|error| error.to_string())? {
             GoldenCheck::Matched { rows, difference } => tracing::debug!(rows, difference, "golden rows match"),
             GoldenCheck::NotRecorded => {
@@ -60,7 +61,13 @@ impl Load for LoadNetwork {
         let max_tokens = tokenizer.max_tokens();
         let cost = RowCost::from_fn(max_tokens, |tokens| UNIT.mul_f32(network.cost(tokens)));
         let dimensions = network.dimensions();
-        Ok(Model { runner: Box::new(Network(network)), tokenize: tokenizer, dimensions, max_tokens, cost })
+        Ok(Model {
+            runner: Box::new(Network { encoder: network, shared: false }),
+            tokenize: tokenizer,
+            dimensions,
+            max_tokens,
+            cost,
+        })
     }
 }
 
@@ -70,14 +77,26 @@ impl Tokenize for Tokenizer {
     }
 }
 
-struct Network(TextEncoder);
+struct Network {
+    encoder: TextEncoder,
+    /// Whether the work is shared between threads.
+    shared: bool,
+}
 
 impl Runner for Network {
     fn run(&mut self, rows: &[&[u32]]) -> Result<Vec<Vec<f32>>, RunError> {
+        if !self.shared {
+            // Not when it was loaded: that thread has a low priority, and others would inherit it.
+            self.shared = true;
+            let threads = thread::available_parallelism().map_or(1, NonZero::get);
+            if let Err(error) = self.encoder.share_work(threads) {
+                tracing::warn!(%error, "the text encoder runs on one thread");
+            }
+        }
         let mut ragged = Ragged::with_capacity(rows.len(), rows.iter().map(|row| row.len()).sum());
         for row in rows {
             ragged.push(row);
         }
-        self.0.embed(&ragged).map_err(|error| RunError(error.to_string()))
+        self.encoder.embed(&ragged).map_err(|error| RunError(error.to_string()))
     }
 }

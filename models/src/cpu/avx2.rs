@@ -1,0 +1,142 @@
+//! AVX2 and FMA: eight f32 a vector, sixteen registers.
+
+use std::arch::x86_64::{
+    __m256, _mm256_add_epi32, _mm256_add_ps, _mm256_castsi256_ps, _mm256_cvtps_epi32, _mm256_div_ps, _mm256_fmadd_ps,
+    _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_slli_epi32,
+    _mm256_storeu_ps, _mm256_sub_ps,
+};
+
+use super::Isa;
+use super::kernels::{Kernels, Operation};
+use super::simd::Simd;
+
+/// Only [`Kernels::detect`] makes one.
+#[derive(Clone, Copy)]
+pub(super) struct Avx2(());
+
+#[derive(Clone, Copy)]
+pub(super) struct Eight(__m256);
+
+// SAFETY of every block below: the caller's, as `Simd` asks for it: the CPU has the instruction, pointers are good for a
+// vector. Loads and stores need no alignment.
+impl Simd for Eight {
+    const LANES: usize = 8;
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        unsafe { Self(_mm256_set1_ps(value)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        unsafe { Self(_mm256_loadu_ps(from)) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        unsafe { _mm256_storeu_ps(to, self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        unsafe { Self(_mm256_add_ps(self.0, other.0)) }
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        unsafe { Self(_mm256_sub_ps(self.0, other.0)) }
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        unsafe { Self(_mm256_mul_ps(self.0, other.0)) }
+    }
+
+    #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        unsafe { Self(_mm256_div_ps(self.0, other.0)) }
+    }
+
+    #[inline(always)]
+    unsafe fn min(self, other: Self) -> Self {
+        unsafe { Self(_mm256_min_ps(self.0, other.0)) }
+    }
+
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        unsafe { Self(_mm256_max_ps(self.0, other.0)) }
+    }
+
+    #[inline(always)]
+    unsafe fn mul_add(self, by: Self, plus: Self) -> Self {
+        unsafe { Self(_mm256_fmadd_ps(self.0, by.0, plus.0)) }
+    }
+
+    #[inline(always)]
+    unsafe fn exp2(self) -> Self {
+        // A whole number, written into the exponent's bits.
+        unsafe {
+            let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(self.0), _mm256_set1_epi32(127));
+            Self(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent)))
+        }
+    }
+}
+
+impl Kernels for Avx2 {
+    const ISA: Isa = Isa::Avx2;
+    type Vector = Eight;
+    type Unit = f32;
+    type Units = Eight;
+    const DEPTH: usize = 1;
+    const ROWS: usize = 6;
+
+    fn detect() -> Option<Self> {
+        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self(()))
+    }
+
+    #[inline]
+    fn run<O: Operation<Self>>(self, operation: O) -> O::Output {
+        #[target_feature(enable = "avx2,fma")]
+        fn compiled<O: Operation<Avx2>>(operation: O) -> O::Output {
+            // SAFETY: whoever called had the CPU checked.
+            unsafe { operation.run() }
+        }
+        // SAFETY: `detect` has seen that the CPU has both.
+        unsafe { compiled(operation) }
+    }
+
+    fn unit(numbers: &[f32]) -> f32 {
+        numbers[0]
+    }
+
+    fn across(rows: &[&[f32]], to: &mut [f32]) {
+        to.copy_from_slice(rows[0]);
+    }
+
+    #[inline(always)]
+    unsafe fn splat_unit(from: *const f32) -> Eight {
+        // SAFETY: the caller's.
+        unsafe { Eight::splat(*from) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_units(from: *const f32) -> Eight {
+        // SAFETY: the caller's.
+        unsafe { Eight::load(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_units(first: Eight, second: Eight, to: *mut f32) {
+        // SAFETY: the caller's.
+        unsafe {
+            first.store(to);
+            second.store(to.add(Eight::LANES));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_add(sum: Eight, a: Eight, b: Eight) -> Eight {
+        // SAFETY: the caller's.
+        unsafe { a.mul_add(b, sum) }
+    }
+}

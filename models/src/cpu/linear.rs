@@ -1,0 +1,99 @@
+//! A linear layer, its weights packed once into the panels that products read from end to end.
+
+use std::ops::Range;
+
+use super::kernels::Kernels;
+use super::shared::Shared;
+use super::tile::Tile;
+
+/// Weights `[outputs, inputs]` and a bias.
+pub(super) struct Linear<K: Kernels> {
+    /// `[panels, steps, WIDTH]`; columns beyond the outputs are 0.
+    panels: Vec<K::Unit>,
+    steps: usize,
+    outputs: usize,
+    bias: Vec<f32>,
+}
+
+/// A tile's place, and its sums.
+pub(super) struct Product<'a> {
+    pub(super) rows: Range<usize>,
+    /// Outputs; fewer than `WIDTH` in the last panel.
+    pub(super) columns: Range<usize>,
+    /// f32 `[rows, WIDTH]`.
+    pub(super) sums: &'a [f32],
+    /// `WIDTH` numbers.
+    pub(super) bias: &'a [f32],
+}
+
+impl<K: Kernels> Linear<K> {
+    /// A layer of zeros.
+    pub(super) fn new(inputs: usize, outputs: usize) -> Self {
+        let (steps, panels) = (inputs.div_ceil(K::DEPTH), outputs.div_ceil(K::WIDTH));
+        Self {
+            panels: vec![K::Unit::default(); panels * steps * K::WIDTH],
+            steps,
+            outputs,
+            bias: vec![0.0; panels * K::WIDTH],
+        }
+    }
+
+    /// Sets the weights and biases of outputs from `first` on: `[outputs, inputs]`, by rows.
+    pub(super) fn set(&mut self, first: usize, weights: &[f32], inputs: usize, bias: &[f32]) {
+        self.bias[first..first + bias.len()].copy_from_slice(bias);
+        for (output, weights) in (first..).zip(weights.chunks_exact(inputs)) {
+            let start = output / K::WIDTH * self.steps * K::WIDTH + output % K::WIDTH;
+            let column = self.panels[start..].iter_mut().step_by(K::WIDTH);
+            for (unit, numbers) in column.zip(weights.chunks(K::DEPTH)) {
+                *unit = K::unit(numbers);
+            }
+        }
+    }
+
+    /// Number of panels.
+    pub(super) fn panels(&self) -> usize {
+        self.outputs.div_ceil(K::WIDTH)
+    }
+
+    /// Multiplies rows with panels, and hands out the sums tile by tile, before the bias is added.
+    ///
+    /// # Safety
+    /// No thread writes the rows meanwhile.
+    pub(super) unsafe fn apply(
+        &self,
+        kernels: K,
+        from: &Shared<K::Unit>,
+        (rows, panels): (Range<usize>, Range<usize>),
+        mut finish: impl FnMut(Product<'_>),
+    ) {
+        let mut sums = [0.0; MOST_SUMS];
+        for panel in panels {
+            let units = &self.panels[panel * self.steps * K::WIDTH..][..self.steps * K::WIDTH];
+            let columns = panel * K::WIDTH..((panel + 1) * K::WIDTH).min(self.outputs);
+            let bias = &self.bias[panel * K::WIDTH..][..K::WIDTH];
+            for rows in tiles(rows.clone(), K::ROWS) {
+                // SAFETY: nobody writes the rows, as the caller says.
+                let left = unsafe { from.rows(rows.clone()) };
+                let (count, stride) = (rows.len(), from.columns());
+                kernels.product(Tile { rows: left, stride, count, panel: units, out: &mut sums });
+                finish(Product { rows, columns: columns.clone(), sums: &sums, bias });
+            }
+        }
+    }
+}
+
+/// Product of the largest tile of all instruction sets.
+pub(super) const MOST_SUMS: usize = 16 * 32;
+
+/// Splits rows into the fewest tiles of at most `most`, nearly equal ones: a short last one would cost as much as a
+/// longer one.
+pub(super) fn tiles(rows: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>> {
+    let count = rows.len().div_ceil(most);
+    (0..count).map(move |tile| share(rows.clone(), tile, count))
+}
+
+/// The part of a range that is `index`'s, of `of` nearly equal ones.
+pub(super) fn share(range: Range<usize>, index: usize, of: usize) -> Range<usize> {
+    let at = |index: usize| range.start + range.len() * index / of;
+    at(index)..at(index + 1)
+}

@@ -1,0 +1,214 @@
+//! The layers of BERT over ragged rows, on the kernels of one instruction set.
+
+use std::ops::Range;
+
+use super::attention::{Attention, Head};
+use super::finish::{Activation, Add, Store};
+use super::kernels::Kernels;
+use super::linear::{Linear, Product, share};
+use super::norm::{Norm, NormWeights};
+use super::shared::{Part, Shared};
+use super::team::{Broken, Member};
+
+/// The network's sizes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    /// Length of a token's vector.
+    pub(super) hidden: usize,
+    /// Width of the feed-forward layer.
+    pub(super) intermediate: usize,
+    pub(super) heads: usize,
+}
+
+/// The weights.
+pub(super) struct Network<K: Kernels> {
+    pub(super) kernels: K,
+    pub(super) sizes: Sizes,
+    pub(super) embeddings: Embeddings,
+    pub(super) layers: Vec<Layer<K>>,
+}
+
+/// What tokens start with: f32 `[…, hidden]`.
+pub(super) struct Embeddings {
+    pub(super) words: Vec<f32>,
+    /// The type's vector is in each.
+    pub(super) positions: Vec<f32>,
+    pub(super) norm: NormWeights,
+}
+
+pub(super) struct Layer<K: Kernels> {
+    /// Queries, keys and values of all heads in one product.
+    pub(super) projections: Linear<K>,
+    pub(super) attention: Linear<K>,
+    pub(super) attention_norm: NormWeights,
+    pub(super) intermediate: Linear<K>,
+    pub(super) output: Linear<K>,
+    pub(super) output_norm: NormWeights,
+}
+
+/// What is between layers, for all tokens of a block. Kept from pass to pass.
+pub(super) struct Between<K: Kernels> {
+    /// The tokens' vectors, to which each layer adds.
+    pub(super) vectors: Shared<f32>,
+    /// What the next product takes: the vectors, or what the heads made.
+    units: Shared<K::Unit>,
+    projections: Shared<K::Unit>,
+    intermediate: Shared<K::Unit>,
+}
+
+impl<K: Kernels> Between<K> {
+    pub(super) fn new(sizes: Sizes) -> Self {
+        let units = |numbers: usize| Shared::new(numbers.div_ceil(K::DEPTH));
+        Self {
+            vectors: Shared::new(sizes.hidden),
+            units: units(sizes.hidden),
+            projections: units(3 * sizes.hidden),
+            intermediate: units(sizes.intermediate),
+        }
+    }
+
+    pub(super) fn make_room(&mut self, tokens: usize) {
+        self.vectors.make_room(tokens);
+        self.units.make_room(tokens);
+        self.projections.make_room(tokens);
+        self.intermediate.make_room(tokens);
+    }
+}
+
+/// Rows of token ids, each known to the network.
+pub(super) type Rows<'a> = [&'a [u32]];
+
+/// A member's view of a pass: all members of the team call the same functions with the same arguments.
+///
+/// SAFETY of the blocks below: members write different rows, different panels' columns or different heads' columns, as
+/// [`share`] or the remainder of the head's number divides them, and read what others wrote only after all have met.
+struct Pass<'a, K: Kernels> {
+    network: &'a Network<K>,
+    between: &'a Between<K>,
+    tokens: Range<usize>,
+    member: &'a Member<'a>,
+}
+
+impl<K: Kernels> Network<K> {
+    /// Takes rows through all layers. [`Between::vectors`] then hold the tokens' vectors, end to end, and there was room
+    /// made for them.
+    pub(super) fn forward(
+        &self,
+        rows: &Rows<'_>,
+        between: &Between<K>,
+        attention: &mut Attention<K>,
+        member: &Member<'_>,
+    ) -> Result<(), Broken> {
+        let tokens = 0..rows.iter().map(|row| row.len()).sum();
+        let pass = Pass { network: self, between, tokens, member };
+        pass.embed(rows);
+        member.meet()?;
+        for layer in &self.layers {
+            pass.project(&layer.projections);
+            member.meet()?;
+            pass.attend(rows, attention);
+            member.meet()?;
+            pass.add(&layer.attention, &between.units);
+            member.meet()?;
+            pass.normalize(&layer.attention_norm);
+            member.meet()?;
+            pass.expand(&layer.intermediate);
+            member.meet()?;
+            pass.add(&layer.output, &between.intermediate);
+            member.meet()?;
+            pass.normalize(&layer.output_norm);
+            member.meet()?;
+        }
+        Ok(())
+    }
+}
+
+impl<K: Kernels> Pass<'_, K> {
+    /// The member's part of something.
+    fn mine(&self, range: Range<usize>) -> Range<usize> {
+        share(range, self.member.index, self.member.of)
+    }
+
+    fn embed(&self, rows: &Rows<'_>) {
+        let embeddings = &self.network.embeddings;
+        let hidden = self.network.sizes.hidden;
+        let vector = |index: usize| index * hidden..(index + 1) * hidden;
+        let mine = self.mine(self.tokens.clone());
+        let tokens = rows.iter().flat_map(|row| row.iter().enumerate());
+        for (token, (position, &id)) in tokens.enumerate().skip(mine.start).take(mine.len()) {
+            // SAFETY: see `Pass`.
+            let to = unsafe { self.between.vectors.row_mut(token) };
+            let word = &embeddings.words[vector(id as usize)];
+            let position = &embeddings.positions[vector(position)];
+            for ((to, word), position) in to.iter_mut().zip(word).zip(position) {
+                *to = word + position;
+            }
+        }
+        self.normalize(&embeddings.norm);
+    }
+
+    fn normalize(&self, weights: &NormWeights) {
+        let mine = self.mine(self.tokens.clone());
+        let (vectors, units) = (&self.between.vectors, &self.between.units);
+        // SAFETY: see `Pass`.
+        let (rows, units) =
+            unsafe { (vectors.part(mine.clone(), 0..vectors.columns()), units.part(mine, 0..units.columns())) };
+        self.network.kernels.run(Norm { weights, rows, units });
+    }
+
+    fn project(&self, linear: &Linear<K>) {
+        self.store(linear, &self.between.units, &self.between.projections, Activation::Identity);
+    }
+
+    fn expand(&self, linear: &Linear<K>) {
+        self.store(linear, &self.between.units, &self.between.intermediate, Activation::Gelu);
+    }
+
+    fn store(&self, linear: &Linear<K>, from: &Shared<K::Unit>, to: &Shared<K::Unit>, activation: Activation) {
+        let kernels = self.network.kernels;
+        let place = (self.tokens.clone(), self.mine(0..linear.panels()));
+        // SAFETY: see `Pass`.
+        unsafe {
+            linear.apply(kernels, from, place, |Product { rows, columns, sums, bias }| {
+                let units = columns.start / K::DEPTH..columns.end.div_ceil(K::DEPTH);
+                let (to, columns) = (to.part(rows, units), columns.len());
+                kernels.run(Store::<K> { sums, scale: None, bias: Some(bias), activation, to, columns });
+            });
+        }
+    }
+
+    /// Adds a layer's outputs to the tokens' vectors.
+    fn add(&self, linear: &Linear<K>, from: &Shared<K::Unit>) {
+        let kernels = self.network.kernels;
+        let place = (self.tokens.clone(), self.mine(0..linear.panels()));
+        // SAFETY: see `Pass`.
+        unsafe {
+            linear.apply(kernels, from, place, |Product { rows, columns, sums, bias }| {
+                kernels.run(Add { sums, bias, to: self.between.vectors.part(rows, columns) });
+            });
+        }
+    }
+
+    fn attend(&self, rows: &Rows<'_>, attention: &mut Attention<K>) {
+        let Sizes { hidden, heads, .. } = self.network.sizes;
+        let (size, projections) = (hidden / heads, &self.between.projections);
+        let units = size / K::DEPTH;
+        let mut start = 0;
+        for (row, ids) in rows.iter().enumerate() {
+            let tokens = start..start + ids.len();
+            start = tokens.end;
+            for head in (0..heads).filter(|head| (row * heads + head) % self.member.of == self.member.index) {
+                let starts = [0, 1, 2].map(|part| part * hidden / K::DEPTH + head * units);
+                let part = |rows: Range<usize>, first: usize| -> Part<'_, K::Unit> {
+                    let rows = tokens.start + rows.start..tokens.start + rows.end;
+                    // SAFETY: see `Pass`.
+                    unsafe { self.between.units.part(rows, head * units + first..(head + 1) * units) }
+                };
+                // SAFETY: see `Pass`.
+                let projected = unsafe { projections.rows(tokens.clone()) };
+                let stride = projections.columns();
+                attention.run(self.network.kernels, &Head { projections: projected, stride, starts, size }, part);
+            }
+        }
+    }
+}
