@@ -41,6 +41,8 @@ pub(crate) struct Change<'a> {
     pub expected: Option<Version>,
     /// What it is to be.
     pub after: &'a dyn Fn(Before) -> Before,
+    /// Whether it goes somewhere new, which has to be usable. Where it was it goes back in any case.
+    pub is_new: bool,
 }
 
 impl Labels {
@@ -121,7 +123,7 @@ impl Registry {
         if self.origin.is_none() {
             self.version(model, version)?;
         }
-        self.change_label(&Change { model, label, expected, after: &after })
+        self.change_label(&Change { model, label, expected, after: &after, is_new: true })
     }
 
     /// Makes `label` name what it named before its last move. Returns that version, and what to go back to.
@@ -133,7 +135,8 @@ impl Registry {
         Ok((previous, before))
     }
 
-    /// Takes a move of `label` to `version` back, provided that it names `version` still.
+    /// Takes a move of `label` to `version` back, provided that it names `version` still. What it named before need not be
+    /// there any more: a server may have it in memory.
     pub fn undo_label(
         &self,
         model: &ModelName,
@@ -141,13 +144,15 @@ impl Registry {
         version: Version,
         before: Before,
     ) -> Result<(), RegistryError> {
-        self.change_label(&Change { model, label, expected: Some(version), after: &|_| before }).map(drop)
+        let change = Change { model, label, expected: Some(version), after: &|_| before, is_new: false };
+        self.change_label(&change).map(drop)
     }
 
     /// Removes `label`, provided that it names `expected` now.
     pub fn remove_label(&self, model: &ModelName, label: &Label, expected: Version) -> Result<(), RegistryError> {
         let nothing = Before { named: None, previous: None };
-        self.change_label(&Change { model, label, expected: Some(expected), after: &|_| nothing }).map(drop)
+        let change = Change { model, label, expected: Some(expected), after: &|_| nothing, is_new: false };
+        self.change_label(&change).map(drop)
     }
 
     fn change_label(&self, change: &Change<'_>) -> Result<Before, RegistryError> {
@@ -164,7 +169,7 @@ impl Registry {
         if after == before {
             return Ok(before);
         }
-        if let Some(version) = after.named {
+        if let Some(version) = after.named.filter(|_| change.is_new) {
             // Again, now that nobody can collect it.
             self.version(change.model, version)?;
         }
@@ -255,6 +260,20 @@ mod tests {
         assert_eq!(registry.labels(&model).unwrap(), labels);
         let error = registry.undo_label(&model, &stable, version(3), before).unwrap_err();
         assert!(matches!(error, RegistryError::LabelMoved { .. }), "someone moved it meanwhile: {error}");
+    }
+
+    #[test]
+    fn a_move_is_taken_back_also_to_a_version_whose_files_are_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (registry, model) = three_versions(dir.path());
+        let stable: Label = "stable".parse().unwrap();
+        registry.set_label(&model, &stable, version(1), None).unwrap();
+        fs::remove_dir_all(registry.model_folder(&model).join("1")).unwrap();
+        let before = registry.set_label(&model, &stable, version(2), Some(version(1))).unwrap();
+        registry.undo_label(&model, &stable, version(2), before).unwrap();
+        assert_eq!(registry.labels(&model).unwrap().get(&stable), Some(version(1)));
+        let error = registry.set_label(&model, &stable, version(1), Some(version(1))).unwrap_err();
+        assert!(matches!(error, RegistryError::UnknownVersion { .. }), "{error}");
     }
 
     #[test]

@@ -138,7 +138,10 @@ impl Registry {
         }
 
         let _lock = ModelLock::take(&folder)?;
-        let last = self.numbers(&request.model)?.last().copied();
+        // A number that a label names is taken, whatever has become of its folder.
+        let labels = self.labels(&request.model).unwrap_or_default();
+        let named = labels.named.into_values().chain(labels.previous.into_values());
+        let last = self.numbers(&request.model)?.into_iter().chain(named).max();
         let version = match last {
             None => Version::FIRST,
             Some(last) => last.next().ok_or_else(|| RegistryError::NoVersionLeft(request.model.clone()))?,
@@ -230,6 +233,21 @@ mod tests {
         numbers.sort_unstable();
         assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8]);
         assert_eq!(registry.versions(&request.model).unwrap().usable.len(), 8);
+    }
+
+    #[test]
+    fn the_number_of_a_version_that_a_label_names_is_not_given_again() {
+        let (dir, source) = (tempfile::tempdir().unwrap(), source());
+        let registry = Registry::create(dir.path()).unwrap();
+        let request = request(source.path());
+        let publish = || registry.publish(&request).unwrap().version;
+        let (one, two, stable) = (publish(), publish(), "stable".parse().unwrap());
+        registry.set_label(&request.model, &stable, two, None).unwrap();
+        registry.set_label(&request.model, &stable, one, Some(two)).unwrap();
+        for version in [one, two] {
+            fs::remove_dir_all(registry.model_folder(&request.model).join(version.to_string())).unwrap();
+        }
+        assert_eq!(publish().get(), 3);
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl Remote {
             if after == before {
                 return Ok((before, std::mem::take(labels)));
             }
-            if let Some(version) = after.named {
+            if let Some(version) = after.named.filter(|_| change.is_new) {
                 self.check_usable(change.model, version)?;
             }
             let text = labels.to_text().context("writing", &key)?;
