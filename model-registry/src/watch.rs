@@ -28,15 +28,19 @@ pub struct WatchOptions {
     pub notifications: bool,
     /// The longest time until a change is seen without a notification.
     pub poll_interval: Duration,
-    /// How long nothing must have happened before the registry is read: many changes become one.
+    /// How long nothing must have happened before the registry is read: many changes become one. Where changes never stop,
+    /// it is read whenever five times that has passed.
     pub debounce: Duration,
 }
 
 impl Default for WatchOptions {
     fn default() -> Self {
-        Self { notifications: true, poll_interval: Duration::from_secs(5), debounce: Duration::from_millis(100) }
+        Self { notifications: true, poll_interval: Duration::from_millis(900), debounce: Duration::from_millis(100) }
     }
 }
+
+/// See [`WatchOptions::debounce`].
+const MOST_DEBOUNCES: u32 = 5;
 
 /// A running watcher; ends when dropped.
 pub struct Watch {
@@ -136,8 +140,7 @@ fn wait(woken: &mpsc::Receiver<Wake>, options: &WatchOptions) -> bool {
         Err(RecvTimeoutError::Disconnected) | Ok(Wake::Stop) => return false,
         Ok(Wake::Changed) => {}
     }
-    // A registry that never rests is read once a poll interval all the same.
-    let latest = Instant::now() + options.poll_interval;
+    let latest = Instant::now() + MOST_DEBOUNCES * options.debounce;
     while Instant::now() < latest {
         match woken.recv_timeout(options.debounce) {
             Err(RecvTimeoutError::Timeout) => break,
@@ -219,6 +222,29 @@ mod tests {
     fn a_publish_and_a_moved_label_are_seen_by_polling() {
         let poll_interval = Duration::from_millis(5);
         sees_both(WatchOptions { notifications: false, poll_interval, debounce: Duration::ZERO });
+    }
+
+    #[test]
+    fn a_registry_that_never_rests_is_read_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::create(dir.path()).unwrap();
+        publish(&registry, "minilm");
+        let (sender, changes) = mpsc::channel();
+        let tell = move |models: Result<&BTreeSet<ModelName>, &RegistryError>| {
+            let _ = sender.send(models.unwrap().clone());
+        };
+        let (poll_interval, debounce) = (2 * NEVER, Duration::from_millis(100));
+        let watch = registry.watch(WatchOptions { notifications: true, poll_interval, debounce }, tell).unwrap();
+        let restless = dir.path().join("models/restless");
+        let seen = loop {
+            fs::write(&restless, "").unwrap();
+            match changes.recv_timeout(Duration::from_millis(1)) {
+                Err(RecvTimeoutError::Timeout) => {}
+                seen => break seen,
+            }
+        };
+        assert_eq!(seen.unwrap(), BTreeSet::new(), "it is no model");
+        drop(watch);
     }
 
     #[test]

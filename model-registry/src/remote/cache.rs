@@ -1,9 +1,11 @@
-//! The mirror's folder: whose it is, who synchronises it now, and what a dead synchronisation left in it.
+//! The mirror's folder: whose it is, who synchronises it now, when it was last in step, and what a dead synchronisation left
+//! in it.
 
 use std::{
     fs::{self, File},
     io,
     path::Path,
+    time::SystemTime,
 };
 
 use super::{error::StoreError, store::Store};
@@ -18,6 +20,8 @@ use crate::{
 const MARK: &str = ".mirrors";
 /// Held by who synchronises.
 const LOCK: &str = ".synchronising";
+/// Changed with every synchronisation that goes through.
+const IN_STEP: &str = ".synchronised";
 /// How the names of folders begin that versions are fetched to. A publisher's own begin otherwise.
 pub(super) const FETCHING: &str = ".staging-fetch-";
 
@@ -48,6 +52,19 @@ pub(super) fn lock(cache: &Path) -> Result<File, RegistryError> {
         file.lock().context("locking", &path)?;
     }
     Ok(file)
+}
+
+/// When the folder was last in step; none if it never was.
+pub(super) fn last_success(cache: &Path) -> Option<SystemTime> {
+    fs::metadata(cache.join(IN_STEP)).and_then(|metadata| metadata.modified()).ok()
+}
+
+/// Notes that it is now. Where that cannot be written down, a program that starts later knows less.
+pub(super) fn note_success(cache: &Path) {
+    let touched = File::options().create(true).append(true).open(cache.join(IN_STEP));
+    if let Err(error) = touched.and_then(|file| file.set_modified(SystemTime::now())) {
+        tracing::debug!(%error, cache = %cache.display(), "cannot note that the mirror is in step");
+    }
 }
 
 /// Removes what a synchronisation that died left behind. For who holds the lock.

@@ -6,7 +6,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::{Duration, SystemTime},
 };
 
 use super::{LeftOut, Mirror, Synced, error::StoreError};
@@ -15,7 +15,7 @@ use crate::error::{Context as _, RegistryError};
 /// How far a mirror is behind its store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MirrorStatus {
-    /// The time since the last synchronisation that went through; none if there was none since the mirror was opened.
+    /// The time since the last synchronisation that went through, also before the mirror was opened; none if there was none.
     pub behind: Option<Duration>,
     /// Why the last one did not go through; none if it did.
     pub failure: Option<String>,
@@ -27,6 +27,7 @@ pub struct MirrorStatus {
 #[derive(Debug)]
 pub struct Following {
     mirror: Mirror,
+    poll_interval: Duration,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -34,7 +35,7 @@ pub struct Following {
 /// How synchronisations went.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    succeeded: Option<Instant>,
+    succeeded: Option<SystemTime>,
     failure: Option<String>,
     left_out: Vec<LeftOut>,
 }
@@ -68,7 +69,12 @@ impl Following {
         };
         let thread = thread::Builder::new().name("registry-mirror".to_owned()).spawn(follow);
         let thread = thread.context("starting a thread for", mirror.registry.root())?;
-        Ok(Self { mirror, stop, thread: Some(thread) })
+        Ok(Self { mirror, poll_interval, stop, thread: Some(thread) })
+    }
+
+    /// How long it waits between synchronisations.
+    pub fn poll_interval(&self) -> Duration {
+        self.poll_interval
     }
 }
 
@@ -88,18 +94,24 @@ fn is_stop(error: &RegistryError) -> bool {
 }
 
 impl Progress {
+    /// Of a mirror that is opened, and was in step then.
+    pub fn since(succeeded: Option<SystemTime>) -> Self {
+        Self { succeeded, ..Self::default() }
+    }
+
     pub fn note(&mut self, done: &Result<Synced, RegistryError>) {
         match done {
             Ok(synced) => {
                 let left_out = synced.left_out.clone();
-                *self = Self { succeeded: Some(Instant::now()), failure: None, left_out };
+                *self = Self { succeeded: Some(SystemTime::now()), failure: None, left_out };
             }
             Err(error) => self.failure = Some(error.to_string()),
         }
     }
 
     pub fn status(&self) -> MirrorStatus {
-        let behind = self.succeeded.map(|succeeded| succeeded.elapsed());
+        // A clock that was set back counts as none.
+        let behind = self.succeeded.map(|succeeded| succeeded.elapsed().unwrap_or_default());
         MirrorStatus { behind, failure: self.failure.clone(), left_out: self.left_out.clone() }
     }
 }

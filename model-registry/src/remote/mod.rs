@@ -120,8 +120,8 @@ impl Mirror {
     fn of(store: Store, cache: PathBuf) -> Result<Self, RegistryError> {
         cache::claim(&cache, &store)?;
         let mut registry = Registry::create(cache)?;
-        let remote =
-            Arc::new(Remote { store, known: Mutex::default(), progress: Mutex::default(), bell: Bell::default() });
+        let progress = Mutex::new(Progress::since(cache::last_success(registry.root())));
+        let remote = Arc::new(Remote { store, known: Mutex::default(), progress, bell: Bell::default() });
         registry.origin = Some(Arc::clone(&remote) as _);
         Ok(Self { registry, remote })
     }
@@ -180,6 +180,9 @@ impl Mirror {
 
     fn sync_until(&self, stop: &AtomicBool) -> Result<Synced, RegistryError> {
         let done = sync::run(&self.registry, &self.remote, stop);
+        if done.is_ok() {
+            cache::note_success(self.registry.root());
+        }
         follow::locked(&self.remote.progress).note(&done);
         done
     }

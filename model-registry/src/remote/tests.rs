@@ -284,3 +284,11 @@ fn removing_versions_says_that_it_needs_a_folder() {
 async fn the_last_owner_may_be_a_task() {
     drop(scene().mirror("here"));
 }
+
+#[test]
+fn a_mirror_that_is_opened_again_knows_how_old_it_is() {
+    let scene = scene();
+    assert_eq!(scene.mirror("here").status().behind, None);
+    scene.mirror("here").sync().unwrap();
+    assert!(scene.mirror("here").status().behind.is_some());
+}

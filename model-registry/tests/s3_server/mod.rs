@@ -1,4 +1,5 @@
-//! A real S3 server for a test of its own: moto's, from PyPI, fetched once for all runs. It ends with the test.
+//! A real S3 server for a test of its own: moto's, from PyPI, fetched once for all runs. It ends with the test. For tests
+//! of any crate, and for those that are async, too.
 
 #![allow(dead_code, reason = "each story uses a part of it")]
 
@@ -7,7 +8,7 @@ use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{
         Arc,
@@ -31,7 +32,8 @@ pub struct S3 {
     port: u16,
     process: Option<Child>,
     objects: AmazonS3,
-    runtime: Runtime,
+    /// There until it is dropped.
+    runtime: Option<Runtime>,
 }
 
 impl S3 {
@@ -41,8 +43,8 @@ impl S3 {
         let builder = builder.with_access_key_id("test").with_secret_access_key("test");
         let builder = builder.with_endpoint(format!("http://127.0.0.1:{port}")).with_allow_http(true);
         _ = rustls::crypto::ring::default_provider().install_default();
-        let server =
-            Self { port, process: Some(process), objects: builder.build().unwrap(), runtime: Runtime::new().unwrap() };
+        let (objects, runtime) = (builder.build().unwrap(), Some(Runtime::new().unwrap()));
+        let server = Self { port, process: Some(process), objects, runtime };
         server.make_bucket();
         server
     }
@@ -62,22 +64,22 @@ impl S3 {
 
     pub fn put(&self, key: &str, content: &[u8]) {
         let (key, content) = (Key::from(key), PutPayload::from(content.to_vec()));
-        self.runtime.block_on(async { self.objects.put(&key, content).await }).unwrap();
+        self.wait(self.objects.put(&key, content)).unwrap();
     }
 
     pub fn get(&self, key: &str) -> Vec<u8> {
         let key = Key::from(key);
-        self.runtime.block_on(async { self.objects.get(&key).await?.bytes().await }).unwrap().into()
+        self.wait(async { self.objects.get(&key).await?.bytes().await }).unwrap().into()
     }
 
     pub fn delete(&self, key: &str) {
         let key = Key::from(key);
-        self.runtime.block_on(async { self.objects.delete(&key).await }).unwrap();
+        self.wait(self.objects.delete(&key)).unwrap();
     }
 
     /// All objects with their content.
     pub fn everything(&self) -> BTreeMap<String, Vec<u8>> {
-        let listed = self.runtime.block_on(self.objects.list(None).try_collect::<Vec<_>>()).unwrap();
+        let listed = self.wait(self.objects.list(None).try_collect::<Vec<_>>()).unwrap();
         let keys = listed.into_iter().map(|object| object.location.to_string());
         keys.map(|key| (key.clone(), self.get(&key))).collect()
     }
@@ -101,14 +103,23 @@ impl S3 {
 
     fn make_bucket(&self) {
         let bucket = format!("http://127.0.0.1:{}/{BUCKET}", self.port);
-        let answer = reqwest::blocking::Client::new().put(bucket).send().unwrap();
+        let answer = self.wait(async { reqwest::Client::new().put(bucket).send().await }).unwrap();
         assert!(answer.status().is_success(), "{answer:?}");
+    }
+
+    /// Waits on a thread of its own: that of an async test may not.
+    fn wait<T: Send>(&self, work: impl Future<Output = T> + Send) -> T {
+        let runtime = self.runtime.as_ref().unwrap();
+        thread::scope(|scope| scope.spawn(|| runtime.block_on(work)).join().unwrap())
     }
 }
 
 impl Drop for S3 {
     fn drop(&mut self) {
         self.kill();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -150,17 +161,13 @@ pub fn losing_an_answer(server: &S3, end: &'static str) -> (String, Arc<AtomicBo
 /// Starts a server; any free port is taken for 0.
 fn serve(port: u16) -> (Child, u16) {
     let mut command = Command::new("python3");
-    command.arg(source("serve.py")).arg(port.to_string()).env("PYTHONPATH", packages());
+    command.args(["-c", include_str!("serve.py")]).arg(port.to_string()).env("PYTHONPATH", packages());
     let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut process = piped.spawn().unwrap();
     let mut told = String::new();
     BufReader::new(process.stdout.take().unwrap()).read_line(&mut told).unwrap();
     let port = told.trim().parse().unwrap_or_else(|error| panic!("the S3 server does not start ({told:?}): {error}"));
     (process, port)
-}
-
-fn source(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/s3_server").join(name)
 }
 
 /// The folder with the server's packages, made anew when other ones are wanted. Tests that start at once wait for the one
@@ -171,15 +178,14 @@ fn packages() -> PathBuf {
     fs::create_dir_all(&folder).unwrap();
     let lock = File::create(folder.with_extension("lock")).unwrap();
     lock.lock().unwrap();
-    let (mark, requirements) = (folder.join("installed"), source("requirements.txt"));
-    let wanted = fs::read(&requirements).unwrap();
-    if fs::read(&mark).is_ok_and(|installed| installed == wanted) {
+    let (mark, wanted) = (folder.join("installed"), include_str!("requirements.txt"));
+    if fs::read_to_string(&mark).is_ok_and(|installed| installed == wanted) {
         return folder;
     }
     fs::remove_dir_all(&folder).unwrap();
     let mut pip = Command::new("python3");
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target"]).arg(&folder);
-    let output = pip.arg("--requirement").arg(&requirements).output().unwrap();
+    let output = pip.args(wanted.lines()).output().unwrap();
     assert!(output.status.success(), "{pip:?}: {}", String::from_utf8_lossy(&output.stderr));
     fs::write(&mark, wanted).unwrap();
     folder
