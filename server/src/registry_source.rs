@@ -7,7 +7,10 @@ use std::{
 };
 
 use metrics::gauge;
-use vitrine_registry::{Location, Mirror, Registry, RegistryError, remote::Following};
+use vitrine_registry::{
+    Location, Mirror, ModelName, Registry, RegistryError, Version, WatchOptions,
+    remote::{Following, LeftOut},
+};
 
 /// When the registry was last read, in seconds since 1970: what serves is as stale as this is long ago.
 pub const LAST_READ: &str = "vitrine_registry_last_read_timestamp_seconds";
@@ -41,6 +44,37 @@ impl RegistrySource {
         match self {
             Self::Folder(path) => Registry::open(path),
             Self::Mirror(mirror, _) => Ok(mirror.registry()),
+        }
+    }
+
+    /// Sees to it that a version is here if it is anywhere. Waits as [`registry`](Self::registry) does.
+    ///
+    /// # Errors
+    /// What keeps a version that is not here from being fetched. That it is nowhere is none.
+    pub fn bring(&self, model: &ModelName, version: Version) -> Result<(), RegistryError> {
+        let Self::Mirror(mirror, _) = self else { return Ok(()) };
+        let is_here = || mirror.registry().version(model, version).is_ok();
+        if is_here() {
+            return Ok(());
+        }
+        match mirror.sync() {
+            Err(error) if !is_here() => Err(error),
+            Err(_) => Ok(()),
+            Ok(synced) => {
+                let of_it = |left_out: &LeftOut| left_out.model == *model && left_out.version == Some(version);
+                let unusable =
+                    |LeftOut { reason, .. }| RegistryError::Unusable { model: model.clone(), version, reason };
+                synced.left_out.into_iter().find(of_it).map_or(Ok(()), |left_out| Err(unusable(left_out)))
+            }
+        }
+    }
+
+    /// How often to look for changes that nobody tells of: for a mirror as often as it is brought in step.
+    pub fn poll_interval(&self) -> Duration {
+        let usual = WatchOptions::default().poll_interval;
+        match self {
+            Self::Folder(_) => usual,
+            Self::Mirror(_, following) => usual.min(following.poll_interval()),
         }
     }
 

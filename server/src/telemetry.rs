@@ -51,6 +51,7 @@ pub async fn serve_metrics(
 ) -> anyhow::Result<()> {
     let listener =
         TcpListener::bind(address).await.with_context(|| format!("`metrics_listen`: cannot use {address}"))?;
+    tracing::info!(address = %listener.local_addr()?, "metrics are served");
     let page = Router::new().route("/metrics", get(move || std::future::ready(handle.render())));
     axum::serve(listener, page).with_graceful_shutdown(shutdown).await.context("the metrics page broke off")
 }

@@ -8,6 +8,9 @@ use vitrine_registry::VersionDir;
 use super::TEXT_EMBEDDING;
 use crate::batch::{Row, RowCost, RunError, Runner};
 
+/// The networks of this task, as manifests name them.
+const KINDS: [&str; 1] = ["bert"];
+
 /// A first guess of the time for one unit of [`TextEncoder::cost`], before the first run corrects it.
 const UNIT: Duration = Duration::from_micros(100);
 
@@ -19,6 +22,8 @@ pub(super) struct Model {
     /// The longest row in tokens.
     pub max_tokens: usize,
     pub cost: RowCost,
+    /// When the version was published.
+    pub published: String,
 }
 
 /// Makes rows of texts.
@@ -43,9 +48,12 @@ pub(super) struct LoadNetwork {
 
 impl Load for LoadNetwork {
     fn load(&self, version: &VersionDir, warming: &Warming) -> Result<Model, String> {
-        let task = &version.manifest.task;
+        let (task, kind) = (&version.manifest.task, &version.manifest.kind);
         if task != TEXT_EMBEDDING {
             return Err(format!("its task is {task}, not {TEXT_EMBEDDING}"));
+        }
+        if !KINDS.contains(&kind.as_str()) {
+            return Err(format!("its kind is {kind}; supported: {}", KINDS.join(", ")));
         }
         let network = TextEncoder::load(&version.path, &self.device).map_err(|error| error.to_string())?;
         warming()?;
@@ -67,6 +75,7 @@ impl Load for LoadNetwork {
             dimensions,
             max_tokens,
             cost,
+            published: version.manifest.created.to_string(),
         })
     }
 }

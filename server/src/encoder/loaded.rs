@@ -28,6 +28,8 @@ pub struct Encoder {
     pub model: String,
     /// The version's number.
     pub version: u32,
+    /// When it was published: another version that is given the same number has another time.
+    pub published: String,
     dimensions: usize,
     requests: Requests,
     /// Rows and tokens that one bulk request may have.
@@ -43,6 +45,7 @@ pub struct Encoder {
 pub(super) struct EncoderParts {
     pub model: String,
     pub version: u32,
+    pub published: String,
     pub dimensions: usize,
     pub requests: Requests,
     pub bulk_limits: (usize, usize),
@@ -53,15 +56,24 @@ pub(super) struct EncoderParts {
 
 impl Encoder {
     pub(super) fn new(parts: EncoderParts) -> Self {
-        let EncoderParts { model, version, dimensions, requests, bulk_limits, tokenize, lane, query_cache_bytes } =
-            parts;
+        let EncoderParts {
+            model,
+            version,
+            published,
+            dimensions,
+            requests,
+            bulk_limits,
+            tokenize,
+            lane,
+            query_cache_bytes,
+        } = parts;
         let weigh = |text: &String, vector: &Arc<[f32]>| {
             u32::try_from(text.len() + size_of_val::<[f32]>(vector) + ENTRY_BYTES).unwrap_or(u32::MAX)
         };
         let queries = Cache::builder().max_capacity(query_cache_bytes).weigher(weigh).build();
         let count = |outcome: &'static str| counter!(QUERY_CACHE, "model" => model.clone(), "version" => version.to_string(), "outcome" => outcome);
         let (hits, misses) = (count("hit"), count("miss"));
-        Self { model, version, dimensions, requests, bulk_limits, tokenize, lane, queries, hits, misses }
+        Self { model, version, published, dimensions, requests, bulk_limits, tokenize, lane, queries, hits, misses }
     }
 
     /// How many numbers its vectors have.

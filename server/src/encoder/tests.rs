@@ -98,6 +98,7 @@ impl Load for Stage {
             dimensions: 2,
             max_tokens: 64,
             cost: RowCost::from_fn(64, |_| Duration::from_micros(10)),
+            published: version.manifest.created.to_string(),
         })
     }
 }
@@ -421,6 +422,33 @@ async fn of_many_versions_published_while_one_loads_only_the_newest_is_loaded() 
     assert_eq!(encoders.answering(), Some(1), "the label says so");
     let loaded = bench.stage.loaded.lock().clone();
     assert!(loaded.len() < 6, "{loaded:?}");
+}
+
+/// Makes the server look at the registry now: whoever asks for something does.
+async fn look(encoders: &Encoders) {
+    let nowhere = Version::new(99).unwrap();
+    encoders.wish(Wish::Unloaded { version: nowhere }).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_chosen_by_the_policy_serves_on_while_it_cannot_be_read_and_when_nothing_else_is_left() {
+    let bench = Bench::new();
+    let options = EncoderOptions { policy: "latest = 1".parse().unwrap(), ..bench.options() };
+    let (one, two) = (bench.publish("ok"), bench.publish("ok"));
+    let encoders = bench.start(options);
+    encoders.answers(2).await;
+    let folder = |version| bench.dir.path().join("registry/models/minilm").join(Version::to_string(&version));
+    fs::write(folder(two).join("config.json"), "o").unwrap();
+    assert_eq!(bench.registry().versions(&bench.model).unwrap().unusable.len(), 1);
+    look(&encoders).await;
+    assert_eq!((encoders.answering(), encoders.states().len()), (Some(2), 1));
+    // Removed is another matter: the next newest comes.
+    fs::remove_dir_all(folder(two)).unwrap();
+    encoders.answers(1).await;
+    encoders.reaches(2, VersionState::Ended).await;
+    fs::remove_dir_all(folder(one)).unwrap();
+    look(&encoders).await;
+    assert_eq!(encoders.answering(), Some(1), "better than nothing");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! `ModelService`: what the registry holds, what this server does with it, loading, unloading, and moving labels.
 
-use std::{cmp::Reverse, pin::Pin, time::Duration};
+use std::{cmp::Reverse, collections::BTreeSet, pin::Pin, time::Duration};
 
 use tokio::{sync::mpsc, time::interval};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
@@ -82,6 +82,8 @@ impl ModelService for App {
         let LoadVersionRequest { name, unload_first } = request.into_inner();
         let (name, version) = version_name(&name)?;
         self.must_run(&name)?;
+        let (source, model) = (self.registry.clone(), name.clone());
+        blocking(move || source.bring(&model, version).map_err(registry_status)).await?;
         // Before anything is asked for: is it there?
         self.read_version(name.clone(), version).await?;
         self.encoders.wish(Wish::Loaded { version, unload_first }).await.map_err(|refused| refused_status(&refused))?;
@@ -101,8 +103,9 @@ impl ModelService for App {
         let (name, label) = (model_name(&request.name)?, label(&request.label)?);
         let version = Version::new(request.version).ok_or_else(|| invalid("version", "is required, from 1"))?;
         let expected = Version::new(request.expected_version);
-        let unload_first = request.unload_first;
+        let (source, unload_first) = (self.registry.clone(), request.unload_first);
         self.move_label(name, label, unload_first, move |registry, name, label| {
+            source.bring(name, version)?;
             registry.set_label(name, label, version, expected).map(|before| (version, before))
         })
         .await
@@ -111,7 +114,14 @@ impl ModelService for App {
     async fn rollback(&self, request: Request<RollbackRequest>) -> Result<Response<Model>, Status> {
         let request = request.into_inner();
         let (name, label) = (model_name(&request.name)?, label(&request.label)?);
-        self.move_label(name, label, false, Registry::roll_back).await
+        let source = self.registry.clone();
+        self.move_label(name, label, false, move |registry, name, label| {
+            if let Some(previous) = registry.current_labels(name)?.previous.get(&label) {
+                source.bring(name, *previous)?;
+            }
+            registry.roll_back(name, label)
+        })
+        .await
     }
 }
 
@@ -249,7 +259,16 @@ impl App {
             let loaded = !told.device.is_empty() && told.state() != VersionState::Loading;
             if loaded { told } else { ModelVersion { name: told.name, ..version } }
         });
-        let mut versions: Vec<ModelVersion> = usable.chain(unusable).collect();
+        // What serves, or should, and whose files are gone.
+        let wanted: BTreeSet<u32> = labels.named.values().map(|version| version.get()).collect();
+        let there: BTreeSet<u32> = found.numbers().map(Version::get).collect();
+        let lost = states.iter().filter(|status| {
+            let matters =
+                !status.device.is_empty() || (status.state == VersionState::Failed && wanted.contains(&status.version));
+            status.model == name.as_str() && matters && !there.contains(&status.version)
+        });
+        let lost = lost.map(|status| self.with_status(ModelVersion::default(), status));
+        let mut versions: Vec<ModelVersion> = usable.chain(unusable).chain(lost).collect();
         versions.sort_by_key(|version| Reverse(version.version));
         let named = |labels: std::collections::BTreeMap<Label, Version>| {
             labels.into_iter().map(|(label, version)| (label.as_str().to_owned(), version.get())).collect()
@@ -304,9 +323,11 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Status> + 
 }
 
 fn registry_status(error: RegistryError) -> Status {
+    const HINT: &str = "`vitrine models list` shows what there is";
     match error {
-        RegistryError::UnknownModel(_) | RegistryError::UnknownVersion { .. } => {
-            not_found("model", &error.to_string(), "`vitrine models list` shows what there is")
+        RegistryError::UnknownModel(model) => not_found("model", &format!("models/{model}"), HINT),
+        RegistryError::UnknownVersion { model, version } => {
+            not_found("model version", &format!("models/{model}/versions/{version}"), HINT)
         }
         RegistryError::LabelMoved { .. } => status(Code::Aborted, "LABEL_CHANGED", error.to_string()),
         RegistryError::NoPrevious { .. } => status(Code::FailedPrecondition, "NO_PREVIOUS", error.to_string()),

@@ -1,7 +1,10 @@
 //! An index generation: the vectors of one catalog made by one encoder version, and the thread that fills them.
 
 use std::{
+    fs,
     future::pending,
+    io,
+    path::Path,
     sync::{Arc, Weak},
 };
 
@@ -13,6 +16,9 @@ use crate::{
     encoder::Encoder,
     vector::{Indexer, IndexerOptions, VectorError, VectorIndex, VectorOptions},
 };
+
+/// Says in a generation's folder which version made it.
+const MADE_BY: &str = "made-by";
 
 /// The vectors of one catalog made by one encoder version.
 pub struct Generation {
@@ -36,6 +42,8 @@ impl Generation {
     pub fn open(catalog: &Arc<Catalog>, encoder: &Arc<Encoder>) -> Result<Self, VectorError> {
         let (model, version) = (encoder.model.clone(), encoder.version);
         let dir = catalog.dir().join("vectors").join(format!("{model}-{version}"));
+        keep_if_made_by(&dir, &encoder.published)
+            .map_err(|source| VectorError::Io { path: dir.join(MADE_BY), source })?;
         let index = Arc::new(VectorIndex::open(&dir, VectorOptions::new(encoder.dimensions()))?);
         let embedder = Arc::downgrade(encoder);
         let embed = move |texts| {
@@ -114,5 +122,40 @@ impl Generation {
     /// Stops the thread that fills it. Searches under way go on.
     pub fn close(&self) {
         drop(self.indexer.lock().take());
+    }
+}
+
+/// Removes vectors that another version of the same number made: its folder was deleted, and its number given again.
+fn keep_if_made_by(dir: &Path, published: &str) -> io::Result<()> {
+    let mark = dir.join(MADE_BY);
+    match fs::read_to_string(&mark) {
+        Ok(before) if before == published => return Ok(()),
+        Ok(_) => fs::remove_dir_all(dir)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    fs::create_dir_all(dir)?;
+    fs::write(mark, published)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectors_are_kept_for_the_version_that_made_them_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let (dir, vectors) = (dir.path().join("minilm-2"), dir.path().join("minilm-2/vectors"));
+        keep_if_made_by(&dir, "monday").unwrap();
+        fs::write(&vectors, "made on monday").unwrap();
+        keep_if_made_by(&dir, "monday").unwrap();
+        assert!(vectors.exists());
+        keep_if_made_by(&dir, "tuesday").unwrap();
+        assert!(!vectors.exists());
+        // Of a release that did not write it down.
+        fs::write(&vectors, "made long ago").unwrap();
+        fs::remove_file(dir.join(MADE_BY)).unwrap();
+        keep_if_made_by(&dir, "tuesday").unwrap();
+        assert!(vectors.exists());
     }
 }

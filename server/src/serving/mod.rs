@@ -61,7 +61,7 @@ impl Shops {
         let loaded = encoders.subscribe();
         let mut shops = BTreeMap::new();
         for catalog in catalogs.list() {
-            shops.insert(catalog.id.clone(), Arc::new(Shop::open(catalog, &[])?));
+            shops.insert(catalog.id.clone(), Arc::new(Shop::open(catalog)?));
         }
         let shops =
             Arc::new(Self { catalogs, open: RwLock::new(shops), creating: Mutex::new(()), loaded: loaded.clone() });
@@ -83,8 +83,11 @@ impl Shops {
     pub fn create(&self, id: &CatalogId) -> Result<Arc<Shop>, ServingError> {
         let _creating = self.creating.lock();
         let catalog = self.catalogs.create(id)?;
-        let shop = Arc::new(Shop::open(catalog, &self.loaded.borrow())?);
+        let shop = Arc::new(Shop::open(catalog)?);
+        // First into the list: an encoder that is loaded meanwhile is seen by whoever comes second.
         self.open.write().insert(id.clone(), Arc::clone(&shop));
+        let loaded = self.loaded.borrow().clone();
+        shop.serve(&loaded);
         Ok(shop)
     }
 
@@ -156,19 +159,25 @@ async fn follow(shops: Weak<Shops>, encoders: Weak<Encoders>, mut loaded: watch:
 
 /// Waits until an encoder's vectors of every catalog are there, and says so.
 async fn index(shops: Weak<Shops>, encoders: Weak<Encoders>, encoder: Weak<Encoder>) {
-    let Some((version, generations)) = shops.upgrade().zip(encoder.upgrade()).map(|(shops, encoder)| {
-        let generations = shops.list().into_iter().map(|shop| (shop.catalog.id.clone(), shop.generation(&encoder)));
-        (encoder.version, generations.collect::<Vec<_>>())
-    }) else {
-        return;
-    };
+    let Some(version) = encoder.upgrade().map(|encoder| encoder.version) else { return };
+    let Some(list) = shops.upgrade().map(|shops| shops.list()) else { return };
     let mut outcome = Ok(());
-    for (catalog, generation) in generations {
-        match generation {
-            // Closed: the version is gone.
-            Some(generation) if !generation.caught_up().await => return,
-            Some(_) => {}
-            None => outcome = Err(format!("its vectors of catalog {catalog} cannot be opened; the log says why")),
+    for shop in list {
+        let (id, opening) = (shop.catalog.id.clone(), encoder.clone());
+        // It may have been made just now, and not have seen the encoder yet.
+        let opened = tokio::task::spawn_blocking(move || {
+            let encoder = opening.upgrade()?;
+            shop.serve(std::slice::from_ref(&encoder));
+            Some(shop.generation(&encoder))
+        });
+        match opened.await {
+            // The version is gone.
+            Ok(None) => return,
+            Ok(Some(Some(generation))) if !generation.caught_up().await => return,
+            Ok(Some(Some(_))) => {}
+            Ok(Some(None)) | Err(_) => {
+                outcome = Err(format!("its vectors of catalog {id} cannot be opened; the log says why"));
+            }
         }
     }
     if let Some(encoders) = encoders.upgrade() {
@@ -182,15 +191,16 @@ pub struct Shop {
     lexical: Arc<LexicalIndex>,
     tail: Mutex<Option<Tail>>,
     generations: ArcSwap<Vec<Arc<Generation>>>,
+    /// Held while the generations are exchanged.
+    serving: Mutex<()>,
 }
 
 impl Shop {
-    fn open(catalog: Arc<Catalog>, encoders: &[Arc<Encoder>]) -> Result<Self, ServingError> {
+    fn open(catalog: Arc<Catalog>) -> Result<Self, ServingError> {
         let lexical = Arc::new(LexicalIndex::open(&catalog.dir().join("lexical"))?);
         let tail = tail("lexical", Arc::clone(&catalog), Arc::clone(&lexical), TailOptions::default())?;
-        let shop = Self { catalog, lexical, tail: Mutex::new(Some(tail)), generations: ArcSwap::default() };
-        shop.serve(encoders);
-        Ok(shop)
+        let (tail, generations) = (Mutex::new(Some(tail)), ArcSwap::default());
+        Ok(Self { catalog, lexical, tail, generations, serving: Mutex::new(()) })
     }
 
     /// Its items and events.
@@ -220,6 +230,7 @@ impl Shop {
 
     /// Opens the generations of new encoders, and closes those that no request can ask for any more.
     fn serve(&self, encoders: &[Arc<Encoder>]) {
+        let _serving = self.serving.lock();
         let before = self.generations.load_full();
         let (mut after, gone): (Vec<_>, Vec<_>) = before.iter().cloned().partition(|generation| generation.is_needed());
         // First: a version that comes again goes on where its generation was.

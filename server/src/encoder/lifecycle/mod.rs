@@ -194,7 +194,8 @@ impl Lifecycle {
         let (model, events) = (self.wishes.model().clone(), self.events.clone());
         let source = self.options.registry.clone();
         let opened = source.registry().and_then(|registry| {
-            let watch = registry.watch(WatchOptions::default(), move |looked| {
+            let options = WatchOptions { poll_interval: source.poll_interval(), ..WatchOptions::default() };
+            let watch = registry.watch(options, move |looked| {
                 let Ok(models) = looked else { return };
                 source.note_read();
                 if models.contains(&model) {
@@ -222,7 +223,7 @@ impl Lifecycle {
         match read {
             Ok((labels, found)) => {
                 self.versions.found(&found);
-                self.wishes.read(labels, &found);
+                self.wishes.read(labels, &found, &self.versions.in_memory());
                 self.states.set_problem(self.wishes.problem());
             }
             Err(error @ RegistryError::UnknownModel(_)) => self.states.set_problem(Some(error.to_string())),

@@ -1,7 +1,7 @@
 //! The versions of the model on this server, and what is done with each.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -114,6 +114,12 @@ impl Versions {
         }
     }
 
+    /// Those that can run, whatever has become of their files.
+    pub fn in_memory(&self) -> BTreeSet<Version> {
+        let running = |entry: &Entry| matches!(entry.phase, Phase::Indexing | Phase::Available);
+        self.entries.iter().filter(|(_, entry)| running(entry)).map(|(version, _)| *version).collect()
+    }
+
     /// For the plan.
     pub fn seen(&self) -> BTreeMap<Version, Seen> {
         let seen = |entry: &Entry| Seen { phase: entry.phase, memory: entry.memory };
@@ -172,12 +178,13 @@ impl Versions {
 
     /// There is no room for a version.
     pub fn refuse(&mut self, version: Version, needed: u64, free: u64) {
-        let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);
+        let mebibytes = |bytes: u64| bytes >> 20;
         let bound = match self.options.memory_budget_bytes {
             0 => String::new(),
             budget => format!(" of a budget of {} MiB", mebibytes(budget)),
         };
-        let (needed, free) = (mebibytes(needed), mebibytes(free));
+        // A need is rounded up and room is rounded down, so that the message never contradicts itself.
+        let (needed, free) = (needed.div_ceil(1 << 20), mebibytes(free));
         self.fail(version, &format!("it needs {needed} MiB of memory, and {free} MiB{bound} are free"));
         if let Some(entry) = self.entries.get_mut(&version) {
             entry.refused = true;
@@ -218,6 +225,7 @@ impl Versions {
         Ok(Encoder::new(EncoderParts {
             model: self.model.as_str().to_owned(),
             version: version.get(),
+            published: model.published,
             dimensions: model.dimensions,
             requests: self.entries.get(&version).map(|entry| entry.requests.clone()).unwrap_or_default(),
             bulk_limits,

@@ -2,8 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
-    path::PathBuf,
+    fs, io,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -52,6 +52,8 @@ pub(in crate::encoder) struct Wishes {
     memory: Option<PathBuf>,
     named: BTreeMap<Label, Version>,
     there: BTreeSet<Version>,
+    /// What the policy chose when there was last something to choose.
+    chosen: BTreeSet<Version>,
     restored: BTreeMap<Label, Version>,
     asked: BTreeSet<Version>,
     dismissed: BTreeSet<Version>,
@@ -83,6 +85,7 @@ impl Wishes {
             restored,
             named: BTreeMap::new(),
             there: BTreeSet::new(),
+            chosen: BTreeSet::new(),
             asked: BTreeSet::new(),
             dismissed: BTreeSet::new(),
             unload_first: BTreeSet::new(),
@@ -96,7 +99,7 @@ impl Wishes {
 
     /// For the plan.
     pub fn wanted(&self) -> Wanted {
-        let chosen = &self.policy.choose(&self.there) | &self.asked;
+        let chosen = &self.chosen | &self.asked;
         Wanted {
             versions: &chosen - &self.dismissed,
             labels: self.named.clone(),
@@ -107,10 +110,17 @@ impl Wishes {
         }
     }
 
-    /// Takes note of what the registry says.
-    pub fn read(&mut self, labels: Labels, found: &Versions) {
+    /// Takes note of what the registry says. Those `in_memory` whose files have become unreadable are as good as before; one
+    /// whose folder was removed gives way to others, if there are any.
+    pub fn read(&mut self, labels: Labels, found: &Versions, in_memory: &BTreeSet<Version>) {
         self.named = labels.named;
-        self.there = found.usable.iter().map(|version| version.version).collect();
+        let unreadable = found.unusable.iter().map(|version| version.version);
+        let usable = found.usable.iter().map(|version| version.version);
+        self.there = usable.chain(unreadable.filter(|version| in_memory.contains(version))).collect();
+        let chosen = self.policy.choose(&self.there);
+        if !chosen.is_empty() {
+            self.chosen = chosen;
+        }
         self.asked.retain(|version| self.there.contains(version));
         // A label asks for it anew.
         self.dismissed.retain(|version| !self.named.values().any(|named| named == version));
@@ -193,11 +203,17 @@ impl Wishes {
     /// Writes down what labels answer with, for the next start.
     pub fn remember(&self, answering: &BTreeMap<Label, Version>) {
         let Some(path) = &self.memory else { return };
-        let written = serde_json::to_vec(answering).map_err(Into::into).and_then(|text| fs::write(path, text));
-        if let Err(error) = written {
+        if let Err(error) = replace(path, answering) {
             tracing::warn!(%error, path = %path.display(), "cannot write down what labels answer with");
         }
     }
+}
+
+/// Whenever the server is killed, the old content is there or the new. Waits for no disk: a label is about to move.
+fn replace(path: &Path, answering: &BTreeMap<Label, Version>) -> io::Result<()> {
+    let new = path.with_extension("new");
+    fs::write(&new, serde_json::to_vec(answering)?)?;
+    fs::rename(new, path)
 }
 
 /// What labels answered with before. Without it the next start follows the registry alone.
