@@ -5,69 +5,14 @@
 
 mod harness;
 
-use std::{
-    fs::{self, File},
-    io::{ErrorKind, Write as _},
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::fs;
 
-use harness::{CATALOG, Start, eventually, item, purchase, recommend, stock, text_search};
-use tempfile::TempDir;
+use harness::{CATALOG, Start, disk::SmallDisk, eventually, item, purchase, recommend, stock, text_search};
 use vitrine::v1::{
     EventStatus, FeedbackRequest, GetItemRequest, ListItemsRequest, Popular, UpsertItemsRequest,
     recommend_request::Target,
 };
 use vitrine_client::{Client, Code, Error, Options, import::ImportOptions};
-
-/// A file system of 8 MiB in memory. Dropped, it is unmounted.
-struct SmallDisk {
-    dir: TempDir,
-}
-
-impl SmallDisk {
-    fn mount() -> Result<Self, String> {
-        let dir = tempfile::tempdir().unwrap();
-        let output = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"])
-            .arg(dir.path())
-            .output()
-            .map_err(|error| format!("cannot run mount: {error}"))?;
-        if output.status.success() {
-            return Ok(Self { dir });
-        }
-        Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
-    }
-
-    fn path(&self) -> &Path {
-        self.dir.path()
-    }
-
-    /// Takes all room there is.
-    fn fill(&self) -> PathBuf {
-        let path = self.path().join("filler");
-        let mut file = File::create(&path).unwrap();
-        for size in [1 << 16, 1 << 12, 1] {
-            let zeros = vec![0; size];
-            let full = loop {
-                if let Err(error) = file.write_all(&zeros) {
-                    break error;
-                }
-            };
-            assert_eq!(full.kind(), ErrorKind::StorageFull, "{full}");
-        }
-        path
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg(self.path()).status().is_ok_and(|status| status.success());
-        if !unmounted {
-            _ = Command::new("umount").arg("-l").arg(self.path()).status();
-        }
-    }
-}
 
 async fn send(client: &Client, id: &str) -> Result<EventStatus, Error> {
     let events = vec![purchase(id, "u1", "milk")];
@@ -105,13 +50,7 @@ async fn assert_reads_go_on(client: &Client) {
 
 #[tokio::test]
 async fn writes_are_refused_until_there_is_room_and_reads_go_on() {
-    let disk = match SmallDisk::mount() {
-        Ok(disk) => disk,
-        Err(why) => {
-            eprintln!("SKIPPED: a small file system cannot be mounted here, which needs root: {why}");
-            return;
-        }
-    };
+    let Some(disk) = SmallDisk::mount(8) else { return };
     let server = Start { data_dir: disk.path().to_owned(), ..Start::default() }.run();
     let options = Options { server: server.url(), retries: 0, ..Options::default() };
     let client = Client::connect(options).await.unwrap();

@@ -96,7 +96,7 @@ async fn nothing_is_left_of_who_is_erased_and_all_of_the_others() {
     // Once nobody mentions her any more, no file does.
     assert_eq!(erase(&client, STAYS).await, 22);
     for name in [GONE, STAYS, "order-of"] {
-        assert_eq!(holding(&server.dir.path().join("data"), name), Vec::<String>::new(), "{name}");
+        assert_eq!(holding(&server.start.dir.path().join("data"), name), Vec::<String>::new(), "{name}");
     }
     let server = server.kill().run();
     assert_eq!(event_count(&server.client().await).await, 0);

@@ -128,7 +128,7 @@ async fn an_import_of_the_same_name_goes_on_where_it_was() {
 #[test]
 fn a_file_that_cannot_be_read_is_named() {
     let (server, path) = server_and_file("");
-    let directory = server.dir.path().to_str().unwrap().to_owned();
+    let directory = server.start.dir.path().to_str().unwrap().to_owned();
     let missing = format!("{path}.gone");
     assert_exit(&server.cli(&["catalogs", "create", "shop"]), 0);
     for noun in ["items", "events"] {

@@ -33,7 +33,7 @@ async fn a_bad_setting_is_named() {
 #[tokio::test]
 async fn a_data_directory_in_use_is_refused() {
     let server = Start::default().run();
-    let second = Start { data_dir: server.dir.path().join("data"), ..Start::default() };
+    let second = Start { data_dir: server.start.dir.path().join("data"), ..Start::default() };
     let output = second.command().output().unwrap();
     assert!(!output.status.success());
     let error = String::from_utf8(output.stderr).unwrap();

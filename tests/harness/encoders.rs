@@ -45,11 +45,23 @@ fn write_json(path: impl AsRef<Path>, value: &Value) {
     fs::write(path, value.to_string()).unwrap();
 }
 
+/// How large a random encoder is, and so how long it takes.
+#[derive(Clone, Copy)]
+pub struct Size {
+    pub width: usize,
+    pub layers: usize,
+}
+
 /// A version of kind `bert` with one small layer, and a vocabulary of a few words of a shop.
 pub fn tiny(seed: u64) -> TempDir {
+    random(seed, Size { width: TINY_WIDTH, layers: 1 })
+}
+
+/// The same of another size.
+pub fn random(seed: u64, size: Size) -> TempDir {
     const VOCABULARY: usize = 12;
     const POSITIONS: usize = 32;
-    let (dir, width) = (tempfile::tempdir().unwrap(), TINY_WIDTH);
+    let (dir, Size { width, layers }) = (tempfile::tempdir().unwrap(), size);
     let words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "milk", "oat", "bread", "shoe", "red", "lamp", "desk", "butter"];
     let vocabulary: serde_json::Map<String, Value> =
         words.iter().enumerate().map(|(id, word)| ((*word).to_owned(), json!(id))).collect();
@@ -66,7 +78,7 @@ pub fn tiny(seed: u64) -> TempDir {
         dir.path().join("config.json"),
         &json!({
             "model_type": "bert", "hidden_act": "gelu", "hidden_size": width, "intermediate_size": width,
-            "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": VOCABULARY,
+            "num_hidden_layers": layers, "num_attention_heads": 2, "vocab_size": VOCABULARY,
             "max_position_embeddings": POSITIONS, "type_vocab_size": 2, "layer_norm_eps": 1e-12,
             "hidden_dropout_prob": 0.1, "initializer_range": 0.02, "pad_token_id": 0,
         }),
@@ -81,14 +93,16 @@ pub fn tiny(seed: u64) -> TempDir {
         ("embeddings.position_embeddings.weight".to_owned(), vec![POSITIONS, width]),
         ("embeddings.token_type_embeddings.weight".to_owned(), vec![2, width]),
     ];
-    let layer = "encoder.layer.0";
     let linear = ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"];
-    for name in linear.into_iter().chain(["intermediate.dense", "output.dense"]) {
-        shapes.push((format!("{layer}.{name}.weight"), vec![width, width]));
-        shapes.push((format!("{layer}.{name}.bias"), vec![width]));
+    let mut norms = vec!["embeddings.LayerNorm".to_owned()];
+    for layer in (0..layers).map(|number| format!("encoder.layer.{number}")) {
+        for name in linear.into_iter().chain(["intermediate.dense", "output.dense"]) {
+            shapes.push((format!("{layer}.{name}.weight"), vec![width, width]));
+            shapes.push((format!("{layer}.{name}.bias"), vec![width]));
+        }
+        norms.extend(["attention.output", "output"].map(|place| format!("{layer}.{place}.LayerNorm")));
     }
-    let norms = [format!("{layer}.attention.output.LayerNorm"), format!("{layer}.output.LayerNorm")];
-    for name in norms.into_iter().chain(["embeddings.LayerNorm".to_owned()]) {
+    for name in norms {
         shapes.push((format!("{name}.weight"), vec![width]));
         shapes.push((format!("{name}.bias"), vec![width]));
     }
@@ -172,12 +186,23 @@ pub fn registry_command(registry: &Path, arguments: &[&str]) -> Output {
 
 /// Publishes a folder as the next version of `minilm`.
 pub fn publish(registry: &Path, folder: &Path) -> u32 {
+    publish_as(registry, folder, "bert", "text-embedding")
+}
+
+/// The same as of another kind or task.
+pub fn publish_as(registry: &Path, folder: &Path, kind: &str, task: &str) -> u32 {
     let folder = folder.to_str().unwrap();
-    let arguments = ["publish", "minilm", folder, "--kind", "bert", "--task", "text-embedding", "--json"];
+    let arguments = ["publish", "minilm", folder, "--kind", kind, "--task", task, "--json"];
     let output = registry_command(registry, &arguments);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let told: Value = serde_json::from_slice(&output.stdout).unwrap();
     told["version"].as_u64().unwrap() as u32
+}
+
+/// Moves `stable` in the registry.
+pub fn label(registry: &Path, version: u32) {
+    let output = registry_command(registry, &["label", "minilm", "stable", &version.to_string()]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Where a version lies.

@@ -4,17 +4,21 @@
 #![allow(dead_code, reason = "each scenario uses a part of it")]
 #![allow(clippy::unnecessary_wraps, reason = "the fields that these fill are optional")]
 
+pub mod disk;
 pub mod encoders;
+pub mod models;
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::mpsc,
+    sync::{Arc, Mutex, mpsc},
     time::Duration,
 };
 
+use serde_json::Value;
 use tempfile::TempDir;
 use vitrine::v1::{
     Event, EventItem, EventType, GetCatalogRequest, Item, Money, RecommendRequest, RequestContext, SearchRequest,
@@ -27,9 +31,11 @@ pub const CATALOG: &str = "catalogs/shop";
 
 /// A running server. Dropped, it is killed.
 pub struct TestServer {
-    process: Child,
+    process: Process,
     pub address: String,
-    pub dir: TempDir,
+    /// How it was started.
+    pub start: Start,
+    log: Log,
 }
 
 /// How a server is started.
@@ -38,6 +44,23 @@ pub struct Start {
     pub registry: PathBuf,
     pub data_dir: PathBuf,
     pub settings: Vec<String>,
+    /// The server's environment, which has nothing else.
+    pub environment: Vec<(String, String)>,
+    /// A program with its arguments that becomes the server, with other rights than the test's.
+    pub through: Vec<String>,
+}
+
+/// What a server has logged so far, an object a line.
+type Log = Arc<Mutex<Vec<Value>>>;
+
+/// Dropped, it is killed.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
 }
 
 impl Default for Start {
@@ -45,7 +68,7 @@ impl Default for Start {
     fn default() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (registry, data_dir) = (dir.path().join("registry"), dir.path().join("data"));
-        Self { dir, registry, data_dir, settings: Vec::new() }
+        Self { dir, registry, data_dir, settings: Vec::new(), environment: Vec::new(), through: Vec::new() }
     }
 }
 
@@ -61,8 +84,17 @@ impl Start {
     }
 
     pub fn command(&self) -> Command {
-        let mut command = Command::new(program("vitrine-server"));
-        command.env_clear().args(["--listen", "127.0.0.1:0", "--set", "log.format=json", "--set", "shutdown.grace=0s"]);
+        let server = program("vitrine-server");
+        let mut command = match self.through.split_first() {
+            None => Command::new(server),
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(server);
+                command
+            }
+        };
+        command.env_clear().envs(self.environment.iter().cloned());
+        command.args(["--listen", "127.0.0.1:0", "--set", "log.format=json", "--set", "shutdown.grace=0s"]);
         command.arg("--registry").arg(&self.registry).arg("--data-dir").arg(&self.data_dir);
         for setting in &self.settings {
             command.args(["--set", setting]);
@@ -72,25 +104,28 @@ impl Start {
 
     /// Starts it, and waits until it listens.
     pub fn run(self) -> TestServer {
-        let mut process = self.command().stderr(Stdio::piped()).spawn().unwrap();
-        let address = listening(&mut process).expect("the server ended before it listened");
-        TestServer { process, address, dir: self.dir }
+        let mut process = Process(self.command().stderr(Stdio::piped()).spawn().unwrap());
+        let log = Log::default();
+        let address = listening(&mut process.0, &log).expect("the server ended before it listened");
+        TestServer { process, address, start: self, log }
     }
 }
 
 /// Reads the log until the line that names the address, and keeps the pipe from filling after it.
-fn listening(process: &mut Child) -> Option<String> {
-    let log = BufReader::new(process.stderr.take().unwrap());
+fn listening(process: &mut Child, kept: &Log) -> Option<String> {
+    let lines = BufReader::new(process.stderr.take().unwrap());
     let (sender, receiver) = mpsc::channel();
+    let kept = Arc::clone(kept);
     std::thread::Builder::new()
         .name("server log".into())
         .spawn(move || {
-            for line in log.lines().map_while(Result::ok) {
-                let entry: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+            for line in lines.lines().map_while(Result::ok) {
+                let entry: Value = serde_json::from_str(&line).unwrap_or_default();
                 if let ("serving", Some(address)) = (entry["message"].as_str().unwrap_or(""), entry["address"].as_str())
                 {
                     _ = sender.send(address.to_owned());
                 }
+                kept.lock().unwrap().push(entry);
                 // Shown by the test runner when the scenario fails.
                 eprintln!("{line}");
             }
@@ -110,26 +145,50 @@ impl TestServer {
 
     /// As a power cut would: SIGKILL. Answers what is needed to start again on the same directories.
     pub fn kill(mut self) -> Start {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-        self.into_start()
+        self.process.0.kill().unwrap();
+        self.process.0.wait().unwrap();
+        self.start
     }
 
-    /// As an operator would: SIGTERM, and wait.
+    /// As an operator would: SIGTERM, and wait. In a test with several threads, as clients have to hang up meanwhile.
     pub fn stop(mut self) -> Start {
-        assert!(Command::new("kill").arg(self.process.id().to_string()).status().unwrap().success());
-        assert!(self.process.wait().unwrap().success());
-        self.into_start()
+        assert!(Command::new("kill").arg(self.id().to_string()).status().unwrap().success());
+        assert!(self.process.0.wait().unwrap().success());
+        self.start
     }
 
     pub fn id(&self) -> u32 {
-        self.process.id()
+        self.process.0.id()
     }
 
-    fn into_start(mut self) -> Start {
-        let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap());
-        let (registry, data_dir) = (dir.path().join("registry"), dir.path().join("data"));
-        Start { dir, registry, data_dir, settings: Vec::new() }
+    /// What it has logged with this message, in order.
+    pub fn logged(&self, message: &str) -> Vec<Value> {
+        self.log.lock().unwrap().iter().filter(|entry| entry["message"] == message).cloned().collect()
+    }
+
+    /// Its metrics, of a server that was started with `metrics_listen=127.0.0.1:0`.
+    pub async fn metrics(&self) -> String {
+        let address = eventually("the metrics' address is logged", async || {
+            let logged = self.logged("metrics are served");
+            logged.first().map(|entry| entry["address"].as_str().unwrap().to_owned())
+        })
+        .await;
+        let mut page = TcpStream::connect(address).unwrap();
+        page.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        let mut text = String::new();
+        page.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    /// The sum of a metric over all lines of its name that have these parts in their labels; none if there are none.
+    pub async fn metric(&self, name: &str, labels: &[&str]) -> Option<f64> {
+        let page = self.metrics().await;
+        let lines = page.lines().filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let (found, inside) = series.split_once('{').unwrap_or((series, ""));
+            (found == name && labels.iter().all(|label| inside.contains(label))).then(|| value.parse::<f64>().unwrap())
+        });
+        lines.reduce(|sum, value| sum + value)
     }
 
     /// Runs the command `vitrine` against this server.
@@ -140,13 +199,6 @@ impl TestServer {
             .args(arguments)
             .output()
             .unwrap()
-    }
-}
-
-impl Drop for TestServer {
-    fn drop(&mut self) {
-        _ = self.process.kill();
-        _ = self.process.wait();
     }
 }
 
