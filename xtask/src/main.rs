@@ -1,5 +1,7 @@
-//! Chores of the project: `cargo demo` starts a shop on real data, `cargo ci` runs every check. One file a chore.
+//! Chores of the project: `cargo demo` starts a shop on real data, `cargo ci` runs every check, `cargo xtask bench` measures.
+//! One file a chore.
 
+mod bench;
 mod ci;
 mod demo;
 mod movies;
@@ -21,6 +23,8 @@ struct Cli {
 enum Chore {
     /// Start a shop's search, recommendation and feedback over 92,000 real products.
     Demo(demo::Demo),
+    /// Measure, for the figures in docs.
+    Bench(bench::Bench),
     /// Run every check that a change has to pass.
     Ci(ci::Ci),
     /// Turn the films of the Movie Search Ranking Dataset into items.
@@ -30,6 +34,7 @@ enum Chore {
 fn main() -> ExitCode {
     let done = match Cli::parse().chore {
         Chore::Demo(demo) => demo::run(&demo),
+        Chore::Bench(bench) => bench::run(&bench),
         Chore::Ci(ci) => ci::run(&ci),
         Chore::Movies(movies) => movies::run(&movies),
     };
