@@ -1,7 +1,7 @@
 //! The thread that decides: it compares what is wanted with what is there, asks [`plan`] what to do next, and does it.
 //!
 //! It never waits for the disk or a network: loading is the loader's, vectors are the generations'. What they report
-//! comes here as an [`Event`], as do changes of the registry and the wishes of callers.
+//! comes here as an `Event`, as do changes of the registry and the wishes of callers.
 
 mod versions;
 pub(super) mod wishes;
