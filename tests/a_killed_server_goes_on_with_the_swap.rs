@@ -153,6 +153,7 @@ async fn until_caught<F: Future<Output = (Scene, bool)>>(mut scene: Scene, kill:
         if caught {
             return after;
         }
+        eprintln!("the server was quicker: again");
         scene = after;
     }
     panic!("the server was quicker every time");

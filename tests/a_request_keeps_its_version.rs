@@ -9,7 +9,7 @@ use harness::{
     Start, context,
     encoders::{Size, label, publish, random, tiny},
     eventually, item,
-    models::{PATIENCE, answers, infer, model, served, served_by, set_label, version, version_name},
+    models::{NO_HURRY, answers, infer, model, served, served_by, set_label, version, version_name},
     refused, stock, text_search,
 };
 use vitrine::v1::{
@@ -63,7 +63,7 @@ async fn requests_under_way_are_answered_by_the_version_they_began_with() {
             let before = version(&client, 1).await.requests;
             // Waits its turn behind them.
             let one = tokio::spawn({
-                let client = client.with_timeout(PATIENCE);
+                let client = client.with_timeout(NO_HURRY);
                 async move { client.search(text_search(&format!("oat {texts}"))).await.unwrap() }
             });
             let admitted = async || (version(&client, 1).await.requests > before).then_some(());

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use harness::{Start, context, encoders, eventually, item, program, recommend, stock, text_search, upsert};
+use harness::{Start, context, encoders, eventually, item, models, program, recommend, stock, text_search, upsert};
 use vitrine::v1::{
     Item, ItemList, RollbackRequest, SearchMode, SearchRequest, SearchResponse, ServedBy, SetLabelRequest, VectorQuery,
     recommend_request::Target, search_request::Query,
@@ -252,7 +252,7 @@ async fn rankings_are_the_same_before_while_and_after_versions_are_swapped_under
     assert!(seen.first.load(Ordering::Relaxed) > 10, "version 1 answered too");
 
     // Would a mixing be seen? A vector of version 1 finds in version 2 what it should not.
-    let vector = encoders::embed(&server.url(), 1, QUERIES[2]).await;
+    let vector = models::embed(&server, 1, QUERIES[2]).await;
     let by_vector = async |selector: &str| {
         let mut context = context().unwrap();
         context.model_selector = [("text-embedding".to_owned(), selector.to_owned())].into();

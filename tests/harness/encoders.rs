@@ -10,10 +10,6 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use vitrine::inference::{
-    ModelInferRequest, grpc_inference_service_client::GrpcInferenceServiceClient, model_infer_request::InferInputTensor,
-};
-
 use super::{encoder_registry, program};
 
 /// Length of the tiny encoder's vectors.
@@ -127,45 +123,10 @@ pub fn own_registry(registry: &Path) {
 /// The real encoder, followed by a random rotation: its vectors are others, the angles between them the same.
 pub fn rotated(registry: &Path) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let first = registry.join("models/minilm/1");
-    let copied = Command::new("cp").arg("-rl").arg(format!("{}/.", first.display())).arg(dir.path()).status().unwrap();
-    assert!(copied.success());
-    // Of the copy only: the file may be shared with version 1.
-    for name in ["manifest.json", "modules.json", "golden.safetensors"] {
-        fs::remove_file(dir.path().join(name)).unwrap();
-    }
-    let mut modules: Vec<Value> = serde_json::from_slice(&fs::read(first.join("modules.json")).unwrap()).unwrap();
-    modules.push(json!({"path": "3_Dense", "type": "sentence_transformers.models.Dense"}));
-    write_json(dir.path().join("modules.json"), &modules.into());
-    let width = 384;
-    let config = json!({
-        "in_features": width, "out_features": width, "bias": false,
-        "activation_function": "torch.nn.modules.linear.Identity",
-    });
-    write_json(dir.path().join("3_Dense/config.json"), &config);
-    let weights = safetensors(&[("linear.weight".to_owned(), vec![width, width], orthogonal(width))]);
-    fs::write(dir.path().join("3_Dense/model.safetensors"), weights).unwrap();
+    let mut command = Command::new(program("xtask"));
+    command.arg("rotate").arg(registry.join("models/minilm/1")).arg(dir.path());
+    assert!(command.status().unwrap().success());
     dir
-}
-
-/// A random orthogonal matrix by rows (Gram and Schmidt on random rows).
-fn orthogonal(width: usize) -> Vec<f32> {
-    let mut random = StdRng::seed_from_u64(7);
-    let mut rows: Vec<Vec<f64>> = Vec::new();
-    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-    for _ in 0..width {
-        let mut row: Vec<f64> = (0..width).map(|_| random.random_range(-1.0..1.0)).collect();
-        for other in &rows {
-            let along = dot(&row, other);
-            row.iter_mut().zip(other).for_each(|(x, y)| *x -= along * y);
-        }
-        let norm = dot(&row, &row).sqrt();
-        for x in &mut row {
-            *x /= norm;
-        }
-        rows.push(row);
-    }
-    rows.concat().into_iter().map(|x| x as f32).collect()
 }
 
 /// Recorded rows of a version: that the text `milk` has this vector.
@@ -208,24 +169,4 @@ pub fn label(registry: &Path, version: u32) {
 /// Where a version lies.
 pub fn version_folder(registry: &Path, version: u32) -> PathBuf {
     registry.join("models/minilm").join(version.to_string())
-}
-
-/// The vector that a version of `minilm` makes of a text, by the Open Inference Protocol.
-pub async fn embed(server: &str, version: u32, text: &str) -> Vec<f32> {
-    let mut client = GrpcInferenceServiceClient::connect(server.to_owned()).await.unwrap();
-    let length = u32::try_from(text.len()).unwrap().to_le_bytes();
-    let request = ModelInferRequest {
-        model_name: "minilm".into(),
-        model_version: version.to_string(),
-        inputs: vec![InferInputTensor {
-            name: "text".into(),
-            datatype: "BYTES".into(),
-            shape: vec![1],
-            ..Default::default()
-        }],
-        raw_input_contents: vec![[&length, text.as_bytes()].concat().into()],
-        ..Default::default()
-    };
-    let answer = client.model_infer(request).await.unwrap().into_inner();
-    answer.raw_output_contents[0].chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect()
 }

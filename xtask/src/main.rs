@@ -1,11 +1,14 @@
 //! Chores of the project: `cargo demo` starts a shop on real data, `cargo ci` runs every check, `cargo xtask bench` measures.
 //! One file a chore.
 
+#[cfg(feature = "bench")]
 mod bench;
 mod ci;
 mod demo;
 mod movies;
 mod programs;
+mod rotate;
+mod server;
 
 use std::process::ExitCode;
 
@@ -24,9 +27,12 @@ enum Chore {
     /// Start a shop's search, recommendation and feedback over 92,000 real products.
     Demo(demo::Demo),
     /// Measure, for the figures in docs.
+    #[cfg(feature = "bench")]
     Bench(bench::Bench),
     /// Run every check that a change has to pass.
     Ci(ci::Ci),
+    /// Make another version of a text encoder, to try swaps with.
+    Rotate(rotate::Rotate),
     /// Turn the films of the Movie Search Ranking Dataset into items.
     Movies(movies::Movies),
 }
@@ -34,8 +40,10 @@ enum Chore {
 fn main() -> ExitCode {
     let done = match Cli::parse().chore {
         Chore::Demo(demo) => demo::run(&demo),
-        Chore::Bench(bench) => bench::run(&bench),
         Chore::Ci(ci) => ci::run(&ci),
+        #[cfg(feature = "bench")]
+        Chore::Bench(bench) => bench::run(&bench),
+        Chore::Rotate(rotate) => rotate::run(&rotate),
         Chore::Movies(movies) => movies::run(&movies),
     };
     match done {

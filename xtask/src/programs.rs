@@ -49,6 +49,7 @@ pub fn ours(name: &str) -> Result<PathBuf> {
 }
 
 /// The example of the workspace that was built beside this program.
+#[cfg(feature = "bench")]
 pub fn example(name: &str) -> Result<PathBuf> {
     let here = std::env::current_exe().context("cannot tell where this program is")?;
     let path = here.with_file_name("examples").join(name).with_extension(std::env::consts::EXE_EXTENSION);
@@ -63,6 +64,14 @@ pub fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
+/// Builds every program of the workspace.
+pub fn build() -> Result<()> {
+    say("Building the programs");
+    let mut build = cargo();
+    build.args(["build", "--workspace", "--bins"]);
+    run(build, None)
+}
+
 /// The command line as a person would type it.
 pub fn shown(command: &Command) -> String {
     let program = command.get_program().to_string_lossy();
@@ -75,6 +84,11 @@ pub fn shown(command: &Command) -> String {
 pub fn quoted(word: &str) -> String {
     let plain = !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_./:=@,".contains(c));
     if plain { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
+/// Prints what is done next.
+pub fn say(text: &str) {
+    println!("{}", bold(text));
 }
 
 /// Text that stands out on a terminal.

@@ -445,7 +445,7 @@ async fn what_was_chosen_by_the_policy_serves_on_while_it_cannot_be_read_and_whe
     // Removed is another matter: the next newest comes.
     fs::remove_dir_all(folder(two)).unwrap();
     encoders.answers(1).await;
-    encoders.reaches(2, VersionState::Ended).await;
+    encoders.states.until(|inner| inner.state(2).is_none()).await;
     fs::remove_dir_all(folder(one)).unwrap();
     look(&encoders).await;
     assert_eq!(encoders.answering(), Some(1), "better than nothing");

@@ -1,9 +1,18 @@
-//! `cargo xtask bench`: figures, measured. One file a bench.
+//! `cargo xtask bench`: figures, measured. One file or folder a bench.
 
 mod encoder;
+mod plot;
+mod process;
+mod shop;
+mod swap;
 
-use anyhow::Result;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
+use jiff::SignedDuration;
+
+use crate::programs::Interrupted;
 
 #[derive(Args)]
 pub struct Bench {
@@ -15,10 +24,65 @@ pub struct Bench {
 enum What {
     /// Time the text encoder's forward pass, by rows × tokens.
     Encoder(encoder::Encoder),
+    /// Move a label between two versions of the encoder, again and again, while searches go on.
+    Swap(swap::Swap),
 }
 
 pub fn run(bench: &Bench) -> Result<()> {
     match &bench.what {
         What::Encoder(encoder) => encoder::run(encoder),
+        What::Swap(swap) => swap::run(swap),
+    }
+}
+
+/// Measures in a runtime of its own, until a signal asks us to end.
+fn measure<T>(interrupted: &Interrupted, measuring: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let measured = runtime.block_on(async {
+        tokio::select! {
+            measured = measuring => measured,
+            () = until(interrupted) => bail!("interrupted"),
+        }
+    });
+    // Calls that nobody waits for any more.
+    runtime.shutdown_background();
+    measured
+}
+
+async fn until(interrupted: &Interrupted) {
+    while !interrupted.is_set() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Reads `90s` or `1m 30s`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let unreadable = || format!("`{text}` is no time span; write it as 500ms, 90s or 5m");
+    let duration: SignedDuration = text.parse().map_err(|_| unreadable())?;
+    Duration::try_from(duration).map_err(|_| unreadable())
+}
+
+/// In milliseconds, to three figures.
+fn millis(duration: Duration) -> String {
+    let millis = duration.as_secs_f64() * 1e3;
+    if millis < 10.0 { format!("{millis:.1} ms") } else { format!("{millis:.0} ms") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_spans_are_read_in_the_usual_units() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("1m 30s"), Ok(Duration::from_secs(90)));
+        assert!(duration("soon").unwrap_err().contains("write it as"));
+        assert!(duration("-5s").is_err());
+    }
+
+    #[test]
+    fn short_times_have_a_decimal() {
+        assert_eq!(millis(Duration::from_micros(4_240)), "4.2 ms");
+        assert_eq!(millis(Duration::from_micros(42_400)), "42 ms");
     }
 }

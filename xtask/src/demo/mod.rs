@@ -3,10 +3,9 @@
 
 mod columns;
 mod lines;
-mod prepare;
-mod retail;
-mod server;
-mod source;
+pub mod prepare;
+pub mod retail;
+pub mod source;
 mod titles;
 mod tries;
 
@@ -21,9 +20,11 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use crate::programs::{self, Interrupted};
+use crate::{
+    programs::{self, Interrupted},
+    server::{Server, Start},
+};
 use prepare::{Cut, Prepared};
-use server::Server;
 
 /// The catalogue's name.
 const CATALOG: &str = "grocery";
@@ -73,10 +74,7 @@ impl Layout {
 
 pub fn run(demo: &Demo) -> Result<()> {
     if !demo.no_build {
-        say("Building the programs");
-        let mut build = programs::cargo();
-        build.args(["build", "--workspace", "--bins"]);
-        programs::run(build, None)?;
+        programs::build()?;
     }
     let built = Instant::now();
     let interrupted = Interrupted::watch()?;
@@ -84,16 +82,21 @@ pub fn run(demo: &Demo) -> Result<()> {
     let layout = Layout::new(&demo.data_dir, cut);
     fs::create_dir_all(&layout.prepared).with_context(|| format!("cannot make {}", layout.prepared.display()))?;
 
-    say("Getting the text encoder all-MiniLM-L6-v2");
+    programs::say("Getting the text encoder all-MiniLM-L6-v2");
     let mut pull = Command::new(programs::ours("vitrine-registry")?);
     pull.args(["pull", "all-MiniLM-L6-v2", "--registry"]).arg(&layout.registry);
     programs::run(pull, Some(&interrupted))?;
 
     let prepared = Prepared::make(&layout.prepared, cut, &interrupted)?;
 
-    say("Starting the server");
-    let server = Server::start(&layout, demo.listen, &interrupted)?;
-    say(&format!("The server answers at {}, {:.1} s after the build", server.url(), built.elapsed().as_secs_f64()));
+    programs::say("Starting the server");
+    let (registry, data, log) = (&layout.registry, &layout.data, &layout.log);
+    let server = Server::start(Start { listen: demo.listen, registry, data, log, settings: &[] }, &interrupted)?;
+    programs::say(&format!(
+        "The server answers at {}, {:.1} s after the build",
+        server.url(),
+        built.elapsed().as_secs_f64()
+    ));
     import(&layout, &prepared, &server, &interrupted)?;
 
     let tries = tries::tries(&prepared.sample);
@@ -114,11 +117,11 @@ fn import(layout: &Layout, prepared: &Prepared, server: &Server, interrupted: &I
     let marker = layout.data.join("demo-imported.json");
     let wanted = prepared.stamp()?;
     if fs::read_to_string(&marker).is_ok_and(|imported| imported == wanted) {
-        say("The catalogue has its items and events already");
+        programs::say("The catalogue has its items and events already");
         return Ok(());
     }
     for (what, file) in [("items", prepared.items.as_path()), ("events", prepared.events.as_path())] {
-        say(&format!("Importing {what}"));
+        programs::say(&format!("Importing {what}"));
         let mut import = server.client()?;
         import
             .args([what, "import", "--catalog", CATALOG, "--create", "--import-id"])
@@ -127,8 +130,4 @@ fn import(layout: &Layout, prepared: &Prepared, server: &Server, interrupted: &I
         programs::run(import, Some(interrupted))?;
     }
     fs::write(&marker, wanted).with_context(|| format!("cannot write {}", marker.display()))
-}
-
-fn say(text: &str) {
-    println!("{}", programs::bold(text));
 }

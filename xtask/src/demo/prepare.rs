@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use super::{retail::Retail, source::Source};
-use crate::programs::Interrupted;
+use crate::programs::{self, Interrupted};
 
 /// To be raised when the files would become other ones.
 const FORMAT: u32 = 1;
@@ -59,9 +59,9 @@ impl Prepared {
         let about = match known {
             Some(about) if about.format == FORMAT && items.exists() && events.exists() => about,
             _ => {
-                super::say("Getting the retail data");
+                programs::say("Getting the retail data");
                 let source = Source::get(interrupted)?;
-                super::say("Preparing items and events");
+                programs::say("Preparing items and events");
                 let written = Retail::read(&source)?.write(&items, &events, cut)?;
                 let about =
                     About { format: FORMAT, cut, items: written.items, events: written.events, sample: written.sample };

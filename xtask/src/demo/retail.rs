@@ -17,7 +17,7 @@ use super::{
     lines::{Attributes, Event, EventItem, Item, Price},
     prepare::{Cut, Sample},
     source::Source,
-    titles::{Raw, Titles},
+    titles::{Names, Raw, Titles},
 };
 
 const SMALL_PRODUCTS: usize = 4000;
@@ -63,10 +63,10 @@ struct Sold {
     unit_prices: Vec<f64>,
 }
 
-impl Retail {
-    pub fn read(source: &Source) -> Result<Self> {
+impl Products {
+    fn read(source: &Source) -> Result<Self> {
         let table = Table::open(&source.products)?;
-        let products = Products {
+        Ok(Self {
             id: whole(table.integers("product_id")?, "product_id")?,
             manufacturer: table.integers("manufacturer_id")?,
             department: table.texts("department")?,
@@ -74,7 +74,31 @@ impl Retail {
             category: table.texts("product_category")?,
             product_type: table.texts("product_type")?,
             size: table.texts("package_size")?,
-        };
+        })
+    }
+
+    /// What a product is called.
+    fn names(&self, row: usize, titles: &Titles) -> Names {
+        let text = |column: &[Option<String>]| column.get(row).cloned().flatten();
+        titles.names(&Raw {
+            department: &text(&self.department).unwrap_or_default(),
+            category: text(&self.category).as_deref(),
+            product_type: text(&self.product_type).as_deref(),
+            size: text(&self.size).as_deref(),
+        })
+    }
+}
+
+/// The names of all products, each once.
+#[cfg(feature = "bench")]
+pub fn product_names(source: &Source) -> Result<std::collections::BTreeSet<String>> {
+    let (products, titles) = (Products::read(source)?, Titles::new());
+    Ok((0..products.id.len()).map(|row| products.names(row, &titles).title).collect())
+}
+
+impl Retail {
+    pub fn read(source: &Source) -> Result<Self> {
+        let products = Products::read(source)?;
         let table = Table::open(&source.transactions)?;
         let sales = Sales {
             household: whole(table.integers("household_id")?, "household_id")?,
@@ -135,12 +159,7 @@ impl Retail {
                 let text = |column: &'_ [Option<String>]| column.get(row).cloned().flatten();
                 let (department, category) = (text(&products.department).unwrap_or_default(), text(&products.category));
                 let (product_type, size) = (text(&products.product_type), text(&products.size));
-                let names = titles.names(&Raw {
-                    department: &department,
-                    category: category.as_deref(),
-                    product_type: product_type.as_deref(),
-                    size: size.as_deref(),
-                });
+                let names = products.names(row, &titles);
                 let (created, price) = match sold.get_mut(&id) {
                     Some(sold) => (sold.first_ms, median(&mut sold.unit_prices)),
                     None => (None, None),

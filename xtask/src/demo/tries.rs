@@ -3,8 +3,8 @@
 use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
 
-use super::{CATALOG, prepare::Sample, server::Server};
-use crate::programs;
+use super::{CATALOG, prepare::Sample};
+use crate::{programs, server::Server};
 
 /// A command worth trying.
 pub struct Try {

@@ -1,10 +1,10 @@
-//! The server of the demonstration: started in a process group of its own, waited for, and stopped whatever happens.
+//! A running server: started in a process group of its own, waited for, and stopped whatever happens.
 
 use std::{
     fs::{self, File},
     net::{SocketAddr, TcpListener},
     os::unix::process::CommandExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -12,7 +12,6 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::Layout;
 use crate::programs::{self, Interrupted};
 
 /// How long the server may take until it answers.
@@ -23,6 +22,19 @@ const POLL: Duration = Duration::from_millis(100);
 /// How much of the log is shown when the server fails.
 const TOLD_LINES: usize = 20;
 
+/// How a server is started.
+#[derive(Clone, Copy)]
+pub struct Start<'a> {
+    pub listen: SocketAddr,
+    pub registry: &'a Path,
+    /// Where its catalogs are.
+    pub data: &'a Path,
+    /// Where its log goes.
+    pub log: &'a Path,
+    /// Values of its configuration, as `text_encoder.keep_previous=1s`.
+    pub settings: &'a [String],
+}
+
 pub struct Server {
     child: Child,
     listen: SocketAddr,
@@ -31,21 +43,30 @@ pub struct Server {
 
 impl Server {
     /// Starts the server and waits until it answers.
-    pub fn start(layout: &Layout, listen: SocketAddr, interrupted: &Interrupted) -> Result<Self> {
+    pub fn start(start: Start<'_>, interrupted: &Interrupted) -> Result<Self> {
+        let Start { listen, registry, data, log: path, settings } = start;
         // Another server on this port would answer in ours' place.
         drop(TcpListener::bind(listen).with_context(|| format!("{listen} is in use; choose another with --listen"))?);
-        let log = File::create(&layout.log).with_context(|| layout.log.display().to_string())?;
+        let log = File::create(path).with_context(|| path.display().to_string())?;
         let mut command = Command::new(programs::ours("vitrine-server")?);
-        command.arg("--listen").arg(listen.to_string()).arg("--data-dir").arg(&layout.data);
-        command.arg("--registry").arg(&layout.registry);
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.arg("--listen").arg(listen.to_string()).arg("--data-dir").arg(data).arg("--registry").arg(registry);
+        for setting in settings {
+            command.args(["--set", setting]);
+        }
+        command.env("NO_COLOR", "1").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         // Ctrl-C reaches us alone: the server is told when it is time.
         command.process_group(0);
         println!("{}", programs::shown(&command));
         let child = command.spawn().context("cannot start vitrine-server")?;
-        let mut server = Self { child, listen, log: layout.log.clone() };
+        let mut server = Self { child, listen, log: path.to_owned() };
         server.wait_until_it_answers(interrupted)?;
         Ok(server)
+    }
+
+    /// Of its process.
+    #[cfg(feature = "bench")]
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Where it listens.
@@ -101,7 +122,8 @@ impl Server {
         Ok(())
     }
 
-    fn last_words(&self) -> String {
+    /// The end of its log.
+    pub fn last_words(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         let tail = lines.len().saturating_sub(TOLD_LINES);

@@ -1,0 +1,252 @@
+//! Line charts as SVG: panels one below the other, on one horizontal axis.
+
+use std::fmt::Write as _;
+
+/// A chart.
+pub struct Chart<'a> {
+    pub title: &'a str,
+    /// What the horizontal axis shows, with its unit.
+    pub x_label: &'a str,
+    pub panels: Vec<Panel<'a>>,
+    /// Stretches of the horizontal axis with a name.
+    pub bands: Vec<Band<'a>>,
+    /// Moments on the horizontal axis.
+    pub marks: Vec<f64>,
+}
+
+/// A part of the chart with a vertical axis of its own, which begins at 0.
+pub struct Panel<'a> {
+    /// What the vertical axis shows, with its unit.
+    pub y_label: &'a str,
+    pub series: Vec<Series<'a>>,
+}
+
+/// Points of one kind.
+pub struct Series<'a> {
+    pub name: &'a str,
+    pub style: Style,
+    pub points: Vec<(f64, f64)>,
+}
+
+/// How points look.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// Of first importance.
+    Strong,
+    /// Of second importance.
+    Soft,
+    /// Single points, not joined.
+    Dots,
+}
+
+/// A stretch of the horizontal axis.
+pub struct Band<'a> {
+    pub name: &'a str,
+    pub from: f64,
+    pub until: f64,
+}
+
+const WIDTH: f64 = 960.0;
+const LEFT: f64 = 72.0;
+const RIGHT: f64 = 24.0;
+const TOP: f64 = 64.0;
+const PANEL: f64 = 200.0;
+const GAP: f64 = 44.0;
+const BOTTOM: f64 = 52.0;
+/// About how many steps an axis has.
+const X_STEPS: f64 = 10.0;
+const Y_STEPS: f64 = 4.0;
+
+const STYLE: &str = "text { font: 12px system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif; fill: #475569 }
+  .title { font-size: 16px; font-weight: 600; fill: #0f172a }
+  .band { fill: #f1f5f9 }
+  .mark { stroke: #cbd5e1; stroke-width: 0.75 }
+  .grid { stroke: #e2e8f0 }
+  .axis { stroke: #64748b }
+  .line { fill: none; stroke-linejoin: round }";
+
+impl Style {
+    fn colour(self) -> &'static str {
+        match self {
+            Self::Strong => "#1d4ed8",
+            Self::Soft => "#93c5fd",
+            Self::Dots => "#c2410c",
+        }
+    }
+}
+
+/// A linear scale from values to places.
+#[derive(Clone, Copy)]
+struct Axis {
+    most: f64,
+    step: f64,
+    /// The place of 0, and of `most`.
+    places: (f64, f64),
+}
+
+impl Axis {
+    /// From 0 to `most` or a little more, so that it ends with a step if it is `whole`.
+    fn new(most: f64, steps: f64, whole: bool, places: (f64, f64)) -> Self {
+        let step = round_step(most / steps);
+        let most = if whole { (most / step).ceil().max(1.0) * step } else { most };
+        Self { most, step, places }
+    }
+
+    fn at(self, value: f64) -> f64 {
+        let (start, end) = self.places;
+        start + (end - start) * value / self.most
+    }
+
+    fn ticks(self) -> impl Iterator<Item = f64> {
+        (0..).map(move |n| f64::from(n) * self.step).take_while(move |tick| *tick <= self.most * 1.0001)
+    }
+}
+
+/// The smallest of 1, 2, 5, 10, 20, 50 … that is at least `step`, or the like below 1.
+fn round_step(step: f64) -> f64 {
+    if !(step.is_finite() && step > 0.0) {
+        return 1.0;
+    }
+    let power = 10_f64.powf(step.log10().floor());
+    [1.0, 2.0, 5.0].into_iter().map(|digit| digit * power).find(|round| *round >= step * 0.9999).unwrap_or(10.0 * power)
+}
+
+/// Draws a chart.
+pub fn svg(chart: &Chart<'_>) -> String {
+    let points = || chart.panels.iter().flat_map(|panel| &panel.series).flat_map(|series| &series.points);
+    let x_most = points().map(|point| point.0).fold(1e-9, f64::max);
+    let x = Axis::new(x_most, X_STEPS, false, (LEFT, WIDTH - RIGHT));
+    let panels = chart.panels.len() as f64;
+    let end = TOP + panels * PANEL + (panels - 1.0) * GAP;
+    let height = end + BOTTOM;
+    let mut svg = String::new();
+    // Writing into a string cannot fail.
+    let _ = write!(
+        svg,
+        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}">
+<style>
+  {STYLE}
+</style>
+<rect width="100%" height="100%" fill="white"/>
+<text class="title" x="{LEFT}" y="24">{}</text>
+"#,
+        escaped(chart.title)
+    );
+    for (panel, top) in chart.panels.iter().zip((0..).map(|n| TOP + f64::from(n) * (PANEL + GAP))) {
+        draw_panel(&mut svg, chart, panel, x, top);
+    }
+    for tick in x.ticks() {
+        let _ = writeln!(svg, r#"<text x="{:.1}" y="{}" text-anchor="middle">{tick}</text>"#, x.at(tick), end + 18.0);
+    }
+    let middle = f64::midpoint(LEFT, WIDTH - RIGHT);
+    let _ = writeln!(
+        svg,
+        r#"<text x="{middle}" y="{}" text-anchor="middle">{}</text>"#,
+        end + 40.0,
+        escaped(chart.x_label)
+    );
+    svg.push_str("</svg>\n");
+    svg
+}
+
+fn draw_panel(svg: &mut String, chart: &Chart<'_>, panel: &Panel<'_>, x: Axis, top: f64) {
+    let bottom = top + PANEL;
+    let y_most = panel.series.iter().flat_map(|series| &series.points).map(|point| point.1).fold(1e-9, f64::max);
+    let y = Axis::new(y_most, Y_STEPS, true, (bottom, top));
+    for band in &chart.bands {
+        let (from, until) = (x.at(band.from), x.at(band.until));
+        let width = until - from;
+        let _ = writeln!(svg, r#"<rect class="band" x="{from:.1}" y="{top}" width="{width:.1}" height="{PANEL}"/>"#);
+        let middle = f64::midpoint(from, until);
+        let name = escaped(band.name);
+        let _ = writeln!(svg, r#"<text x="{middle:.1}" y="{}" text-anchor="middle">{name}</text>"#, top - 6.0);
+    }
+    for mark in &chart.marks {
+        let at = x.at(*mark);
+        let _ = writeln!(svg, r#"<line class="mark" x1="{at:.1}" y1="{top}" x2="{at:.1}" y2="{bottom}"/>"#);
+    }
+    for tick in y.ticks() {
+        let (at, class) = (y.at(tick), if tick == 0.0 { "axis" } else { "grid" });
+        let end = WIDTH - RIGHT;
+        let _ = writeln!(svg, r#"<line class="{class}" x1="{LEFT}" y1="{at:.1}" x2="{end}" y2="{at:.1}"/>"#);
+        let (left, line) = (LEFT - 8.0, at + 4.0);
+        let _ = writeln!(svg, r#"<text x="{left}" y="{line:.1}" text-anchor="end">{tick}</text>"#);
+    }
+    let (middle, label) = (f64::midpoint(top, bottom), escaped(panel.y_label));
+    let _ =
+        writeln!(svg, r#"<text transform="translate(18 {middle}) rotate(-90)" text-anchor="middle">{label}</text>"#);
+    for series in &panel.series {
+        draw_series(svg, series, x, y);
+    }
+    draw_legend(svg, panel, bottom);
+}
+
+fn draw_series(svg: &mut String, series: &Series<'_>, x: Axis, y: Axis) {
+    let colour = series.style.colour();
+    let places = series.points.iter().map(|&(a, b)| (x.at(a), y.at(b)));
+    if series.style == Style::Dots {
+        for (a, b) in places {
+            let _ = writeln!(svg, r#"<circle cx="{a:.1}" cy="{b:.1}" r="2.2" fill="{colour}"/>"#);
+        }
+        return;
+    }
+    let line: Vec<String> = places.map(|(a, b)| format!("{a:.1},{b:.1}")).collect();
+    let _ =
+        writeln!(svg, r#"<polyline class="line" stroke="{colour}" stroke-width="1.4" points="{}"/>"#, line.join(" "));
+}
+
+/// In the lower left corner: curves of memory and latency leave room there.
+fn draw_legend(svg: &mut String, panel: &Panel<'_>, bottom: f64) {
+    let mut left = LEFT + 12.0;
+    let line = bottom - 12.0;
+    for series in &panel.series {
+        let (colour, name, text) = (series.style.colour(), escaped(series.name), left + 14.0);
+        let _ = writeln!(svg, r#"<circle cx="{}" cy="{}" r="4" fill="{colour}"/>"#, left + 4.0, line - 4.0);
+        let _ = writeln!(svg, r#"<text x="{text}" y="{line}">{name}</text>"#);
+        // About the width of a letter at this size.
+        left = text + series.name.chars().count() as f64 * 6.6 + 20.0;
+    }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_round() {
+        for (step, round) in [(0.03, 0.05), (1.0, 1.0), (1.1, 2.0), (37.0, 50.0), (51.0, 100.0), (0.0, 1.0)] {
+            assert!((round_step(step) - round).abs() < 1e-9, "{step}");
+        }
+    }
+
+    #[test]
+    fn the_largest_value_lies_within_its_axis() {
+        let axis = Axis::new(431.0, 4.0, true, (200.0, 0.0));
+        assert!(axis.at(431.0) > 0.0 && axis.at(431.0) < axis.at(0.0));
+        assert_eq!(axis.ticks().last(), Some(axis.most));
+    }
+
+    #[test]
+    fn every_name_and_point_is_drawn() {
+        let points = vec![(0.0, 1.0), (2.0, 3.0)];
+        let series = |style| Series { name: "a < b", style, points: points.clone() };
+        let chart = Chart {
+            title: "Times & sizes",
+            x_label: "time (min)",
+            panels: vec![Panel { y_label: "size (MiB)", series: vec![series(Style::Strong), series(Style::Dots)] }],
+            bands: vec![Band { name: "before", from: 0.0, until: 1.0 }],
+            marks: vec![1.5],
+        };
+        let drawn = svg(&chart);
+        for text in ["Times &amp; sizes", "time (min)", "size (MiB)", "a &lt; b", "before"] {
+            assert!(drawn.contains(text), "{text}");
+        }
+        assert_eq!(drawn.matches("<polyline").count(), 1);
+        assert_eq!(drawn.matches(r#"r="2.2""#).count(), 2);
+        assert_eq!(drawn.matches("class=\"mark\"").count(), 1);
+    }
+}

@@ -1,0 +1,144 @@
+//! What is measured: real goods, the real text encoder, and a server of its own on them, in a folder that is removed at the
+//! end. The prepared goods are kept, for the next time.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io::{self, BufRead as _, BufReader, BufWriter, Write as _},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use rand::{SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
+use tempfile::TempDir;
+use vitrine::v1::{GetCatalogRequest, Item, ListItemsRequest};
+use vitrine_client::{Client, Options};
+
+use crate::{
+    demo::{
+        prepare::{Cut, Prepared},
+        retail,
+        source::Source,
+    },
+    programs::{self, Interrupted, say},
+    rotate::{self, Rotate},
+    server::{Server, Start},
+};
+
+/// Where the prepared goods are kept.
+const KEPT: &str = "target/bench";
+/// The catalog's resource name.
+pub const CATALOG: &str = "catalogs/grocery";
+/// The encoder's model.
+pub const MODEL: &str = "minilm";
+const PAGE: i32 = 1000;
+const POLL: Duration = Duration::from_millis(500);
+
+/// Programs, goods and models, and a folder for them.
+pub struct Shop {
+    // The folder goes last: the server writes into it to its end.
+    pub server: Server,
+    /// Names of real products, each once, in no order: queries that nobody has sent before.
+    pub queries: Vec<String>,
+    folder: TempDir,
+}
+
+impl Shop {
+    /// Makes everything, starts the server with these `settings`, and imports as many goods. The encoder is there in one version.
+    pub fn open(items: u32, settings: &[String], interrupted: &Interrupted) -> Result<Self> {
+        let kept = Path::new(KEPT);
+        fs::create_dir_all(kept).with_context(|| format!("cannot make {KEPT}"))?;
+        let prepared = Prepared::make(kept, Cut::Small, interrupted)?;
+        let mut queries: Vec<String> = retail::product_names(&Source::get(interrupted)?)?.into_iter().collect();
+        queries.shuffle(&mut StdRng::seed_from_u64(1));
+
+        let folder = tempfile::Builder::new().prefix("run-").tempdir_in(kept).context("cannot make a folder")?;
+        let registry = folder.path().join("registry");
+        say("Getting the text encoder all-MiniLM-L6-v2");
+        let mut pull = Command::new(programs::ours("vitrine-registry")?);
+        pull.args(["pull", "all-MiniLM-L6-v2", "--registry"]).arg(&registry);
+        programs::run(pull, Some(interrupted))?;
+
+        say("Starting the server");
+        let listen = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).context("no port is free")?;
+        let (data, log) = (folder.path().join("data"), folder.path().join("server.log"));
+        let start = Start { listen, registry: &registry, data: &data, log: &log, settings };
+        let server = Server::start(start, interrupted)?;
+
+        say("Importing the goods");
+        let goods = folder.path().join("items.jsonl");
+        write_first(&prepared.items, items, &goods).with_context(|| goods.display().to_string())?;
+        let mut import = server.client()?;
+        import.args(["items", "import", "--catalog", CATALOG, "--create"]).arg(&goods);
+        programs::run(import, Some(interrupted))?;
+        Ok(Self { server, queries, folder })
+    }
+
+    fn registry(&self) -> PathBuf {
+        self.folder.path().join("registry")
+    }
+
+    /// Publishes another version of the encoder: the first one, followed by a rotation.
+    pub fn publish_another(&self, interrupted: &Interrupted) -> Result<()> {
+        let version = self.registry().join("models").join(MODEL).join("1");
+        let rotated = self.folder.path().join("rotated");
+        rotate::run(&Rotate { version, rotated: rotated.clone(), seed: 7 })?;
+        let mut publish = Command::new(programs::ours("vitrine-registry")?);
+        publish.args(["publish", MODEL]).arg(&rotated).args(["--kind", "bert", "--task", "text-embedding"]);
+        publish.arg("--registry").arg(self.registry());
+        programs::run(publish, Some(interrupted))
+    }
+
+    /// A connection to the server. Calls that fail are not repeated: that would hide what is measured.
+    pub async fn connect(&self) -> Result<Client> {
+        Ok(Client::connect(Options { server: self.server.url(), retries: 0, ..Options::default() }).await?)
+    }
+
+    /// Stops the server.
+    pub fn close(self) -> Result<()> {
+        self.server.stop()
+    }
+}
+
+/// Copies the first lines of a file.
+fn write_first(from: &Path, lines: u32, to: &Path) -> io::Result<()> {
+    let mut to = BufWriter::new(File::create(to)?);
+    for line in BufReader::new(File::open(from)?).lines().take(lines as usize) {
+        writeln!(to, "{}", line?)?;
+    }
+    to.flush()
+}
+
+/// Every item of the catalog.
+pub async fn items(client: &Client) -> Result<Vec<Item>> {
+    let mut items = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request =
+            ListItemsRequest { parent: CATALOG.to_owned(), page_size: PAGE, page_token, ..Default::default() };
+        let page = client.list_items(request).await?;
+        items.extend(page.items);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(items);
+        }
+    }
+}
+
+/// Waits until every item has its vector, and tells `progress` how many have and how many there are.
+pub async fn indexed(client: &Client, progress: impl Fn(u64, u64)) -> Result<()> {
+    loop {
+        let catalog = client.get_catalog(GetCatalogRequest { name: CATALOG.to_owned() }).await?;
+        let versions: BTreeSet<u32> = catalog.vector_indexes.iter().map(|index| index.version).collect();
+        let done: i64 = catalog.vector_indexes.iter().map(|index| index.indexed_items).sum();
+        let pending: i64 = catalog.vector_indexes.iter().map(|index| index.pending_items).sum();
+        progress(done.cast_unsigned(), (done + pending).cast_unsigned());
+        if !versions.is_empty() && pending == 0 {
+            return Ok(());
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}

@@ -1,0 +1,308 @@
+//! What the story comes to.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::Serialize;
+use vitrine::v1::VersionState;
+use vitrine_client::code_name;
+
+use super::{
+    FIRST, Span, Story, Swapped,
+    label::{History, Move},
+    searches::Search,
+    steps::Change,
+};
+use crate::bench::{millis, process::mebibytes};
+
+/// More than this part of the machine used by others is told.
+const BUSY: f64 = 0.02;
+
+/// Searches of some time.
+pub struct Searched {
+    pub count: usize,
+    /// By status code.
+    pub failed: BTreeMap<&'static str, usize>,
+    /// Of those answered.
+    pub latency: Spread,
+}
+
+/// How times are distributed; shortest first.
+pub struct Spread(Vec<Duration>);
+
+/// Everything worth telling.
+pub struct Figures<'a> {
+    story: &'a Story,
+    steady: Searched,
+    indexing: Searched,
+    swapping: Searched,
+    all: Searched,
+    wrong_version: usize,
+    words_only: usize,
+}
+
+/// The last line of `--json`.
+#[derive(Serialize)]
+struct Line {
+    swaps: usize,
+    requests: usize,
+    failed: usize,
+    p99_ratio: f64,
+    switch_ms_p99: f64,
+    rss_growth: f64,
+    wrong_version: usize,
+    words_only: usize,
+    failed_writes: usize,
+    capacity_per_s: Option<f64>,
+    rate_per_s: f64,
+    steady_ms_p50: f64,
+    steady_ms_p99: f64,
+    swaps_ms_p50: f64,
+    swaps_ms_p99: f64,
+    indexing_ms_p50: f64,
+    indexing_ms_p99: f64,
+    set_label_ms_p99: f64,
+    text_switch_ms_p99: f64,
+    rollback_ms_p99: f64,
+    load_ms_p50: f64,
+    rss_first_bytes: u64,
+    rss_last_bytes: u64,
+    others_cpu: f64,
+}
+
+impl Spread {
+    pub fn of(times: impl IntoIterator<Item = Duration>) -> Self {
+        let mut times: Vec<Duration> = times.into_iter().collect();
+        times.sort_unstable();
+        Self(times)
+    }
+
+    /// The time that the part `quantile` of all does not pass. Zero if there is none.
+    pub fn at(&self, quantile: f64) -> Duration {
+        let rank = (quantile * self.0.len() as f64).ceil() as usize;
+        self.0.get(rank.saturating_sub(1)).copied().unwrap_or_default()
+    }
+}
+
+impl Searched {
+    pub fn of<'a>(searches: impl IntoIterator<Item = &'a Search>) -> Self {
+        let (mut count, mut failed, mut latency) = (0, BTreeMap::new(), Vec::new());
+        for search in searches {
+            count += 1;
+            match search.outcome {
+                Ok(_) => latency.push(search.latency),
+                Err(code) => *failed.entry(code_name(code)).or_default() += 1,
+            }
+        }
+        Self { count, failed, latency: Spread::of(latency) }
+    }
+
+    pub fn failures(&self) -> usize {
+        self.failed.values().sum()
+    }
+}
+
+impl<'a> Figures<'a> {
+    pub fn of(story: &'a Story) -> Self {
+        let due = |span: Span| story.searches.iter().filter(move |search| span.contains(search.due) && !search.probe);
+        let around =
+            |search: &&Search| !search.probe && story.swaps.iter().any(|swapped| swapped.around.contains(search.due));
+        let moves: Vec<Move> =
+            story.swaps.iter().map(|swapped| swapped.moved).chain(story.rollbacks.iter().copied()).collect();
+        let history = History::new(FIRST, &moves);
+        let answers = || story.searches.iter().filter_map(|search| search.outcome.ok());
+        Self {
+            story,
+            steady: Searched::of(due(story.steady)),
+            indexing: Searched::of(due(story.indexing)),
+            swapping: Searched::of(story.searches.iter().filter(around)),
+            all: Searched::of(&story.searches),
+            wrong_version: answers().filter(|answer| answer.version.is_some() && !history.explains(answer)).count(),
+            words_only: answers().filter(|answer| answer.version.is_none()).count(),
+        }
+    }
+
+    /// p99 around swaps over p99 in steady state.
+    fn p99_ratio(&self) -> f64 {
+        ratio(self.swapping.latency.at(0.99), self.steady.latency.at(0.99))
+    }
+
+    /// From the call to the first answer of the new version, over all swaps.
+    fn switches(&self) -> Spread {
+        Spread::of(self.story.swaps.iter().map(|swapped| swapped.moved.switch()))
+    }
+
+    /// The same, of the first answer to a search of the load, which runs the encoder.
+    fn text_switches(&self) -> Spread {
+        Spread::of(self.story.swaps.iter().filter_map(|swapped| {
+            let Move { to, sent, .. } = swapped.moved;
+            let answers = self.story.searches.iter().filter(|search| !search.probe);
+            let of_new = answers.filter_map(|search| search.outcome.ok()).filter(|answer| answer.version == Some(to));
+            Some(of_new.map(|answer| answer.received).filter(|received| *received > sent).min()? - sent)
+        }))
+    }
+
+    /// From the call that moves the label to its answer.
+    fn calls(&self) -> Spread {
+        Spread::of(self.story.swaps.iter().map(|swapped| swapped.moved.call()))
+    }
+
+    fn rollbacks(&self) -> Spread {
+        // The first of them is the move that they roll back.
+        Spread::of(self.story.rollbacks.iter().skip(1).map(Move::switch))
+    }
+
+    fn loads(&self) -> Spread {
+        Spread::of(self.story.swaps.iter().map(|swapped| swapped.load))
+    }
+
+    /// How long versions were in a state while they were swapped.
+    fn in_state(&self, state: VersionState) -> Spread {
+        let changes = &self.story.seen.changes;
+        let swapping = |change: &&Change| self.story.swaps.iter().any(|swapped| swapped.around.contains(change.at));
+        Spread::of(changes.iter().filter(swapping).filter(|change| change.state == state).filter_map(|begun| {
+            let next = changes.iter().find(|next| next.version == begun.version && next.at > begun.at)?;
+            Some(next.at - begun.at)
+        }))
+    }
+
+    fn memory(&self) -> (u64, u64) {
+        let bytes = |swapped: Option<&Swapped>| swapped.map_or(0, |swapped| swapped.memory.bytes);
+        (bytes(self.story.swaps.first()), bytes(self.story.swaps.last()))
+    }
+
+    fn growth(&self) -> f64 {
+        let (first, last) = self.memory();
+        last as f64 / first.max(1) as f64 - 1.0
+    }
+
+    /// For a person.
+    pub fn print(&self) {
+        let story = self.story;
+        let swaps = story.swaps.len();
+        let of_capacity = story.capacity.map_or(String::new(), |most| format!(" of {most:.1} that it can answer"));
+        println!("\n{} items; {:.1} searches a second{of_capacity}\n", story.items, story.rate);
+        println!("{:<34} {:>9} {:>7} {:>9} {:>9} {:>7}", "searches", "sent", "failed", "p50", "p99", "ratio");
+        let around = format!("around {swaps} swaps");
+        for (name, searched) in
+            [("steady", &self.steady), ("the second version is indexed", &self.indexing), (&around, &self.swapping)]
+        {
+            let [p50, p99] = [0.5, 0.99].map(|quantile| searched.latency.at(quantile));
+            println!(
+                "{name:<34} {:>9} {:>7} {:>9} {:>9} {:>7.2}",
+                searched.count,
+                searched.failures(),
+                millis(p50),
+                millis(p99),
+                ratio(p99, self.steady.latency.at(0.99)),
+            );
+        }
+        for (code, count) in &self.all.failed {
+            println!("failed with {code}: {count}");
+        }
+        println!(
+            "\n{:<34} {} of {} answers (by words only: {}; item changes that failed: {})",
+            "answered by a wrong version",
+            self.wrong_version,
+            self.all.count - self.all.failures(),
+            self.words_only,
+            story.seen.failed_writes
+        );
+        println!("\n{:<34} {:>9} {:>9} {:>9}", "the label moves", "p50", "p99", "longest");
+        for (name, spread) in [
+            ("until the new version answers", self.switches()),
+            ("until it answers a text search", self.text_switches()),
+            ("until the call is answered", self.calls()),
+            ("rolled back, until it answers", self.rollbacks()),
+            ("before: load, warm up, catch up", self.loads()),
+            ("   loading", self.in_state(VersionState::Loading)),
+            ("   warming", self.in_state(VersionState::Warming)),
+            ("   indexing", self.in_state(VersionState::Indexing)),
+            ("after: unload", Spread::of(story.swaps.iter().map(|swapped| swapped.unload))),
+        ] {
+            let [p50, p99, longest] = [0.5, 0.99, 1.0].map(|quantile| millis(spread.at(quantile)));
+            println!("{name:<34} {p50:>9} {p99:>9} {longest:>9}");
+        }
+        let (first, last) = self.memory();
+        let most = story.seen.memory.iter().map(|sample| sample.bytes).max().unwrap_or_default();
+        println!(
+            "\nresident memory: {} after the first swap, {} after the last: {:+.1} %; {} at most",
+            mebibytes(first),
+            mebibytes(last),
+            self.growth() * 100.0,
+            mebibytes(most)
+        );
+        if story.others > BUSY {
+            println!(
+                "other processes used {:.0} % of this machine: measure again when it is idle",
+                story.others * 100.0
+            );
+        }
+    }
+
+    /// For a program.
+    pub fn line(&self) -> impl Serialize {
+        let ms = |spread: &Spread, quantile| rounded(spread.at(quantile).as_secs_f64() * 1e3);
+        let (rss_first_bytes, rss_last_bytes) = self.memory();
+        Line {
+            swaps: self.story.swaps.len(),
+            requests: self.all.count,
+            failed: self.all.failures(),
+            p99_ratio: rounded(self.p99_ratio()),
+            switch_ms_p99: ms(&self.switches(), 0.99),
+            rss_growth: rounded(self.growth()),
+            wrong_version: self.wrong_version,
+            words_only: self.words_only,
+            failed_writes: self.story.seen.failed_writes,
+            capacity_per_s: self.story.capacity.map(rounded),
+            rate_per_s: rounded(self.story.rate),
+            steady_ms_p50: ms(&self.steady.latency, 0.5),
+            steady_ms_p99: ms(&self.steady.latency, 0.99),
+            swaps_ms_p50: ms(&self.swapping.latency, 0.5),
+            swaps_ms_p99: ms(&self.swapping.latency, 0.99),
+            indexing_ms_p50: ms(&self.indexing.latency, 0.5),
+            indexing_ms_p99: ms(&self.indexing.latency, 0.99),
+            set_label_ms_p99: ms(&self.calls(), 0.99),
+            text_switch_ms_p99: ms(&self.text_switches(), 0.99),
+            rollback_ms_p99: ms(&self.rollbacks(), 0.99),
+            load_ms_p50: ms(&self.loads(), 0.5),
+            rss_first_bytes,
+            rss_last_bytes,
+            others_cpu: rounded(self.story.others),
+        }
+    }
+}
+
+fn ratio(time: Duration, to: Duration) -> f64 {
+    time.as_secs_f64() / to.as_secs_f64().max(1e-9)
+}
+
+/// To a thousandth: more is noise.
+fn rounded(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use vitrine_client::Code;
+
+    use super::*;
+
+    #[test]
+    fn a_percentile_is_a_time_that_was_measured() {
+        let spread = Spread::of((1..=200).rev().map(Duration::from_millis));
+        assert_eq!([0.5, 0.99, 1.0].map(|quantile| spread.at(quantile).as_millis()), [100, 198, 200]);
+        assert_eq!(Spread::of([]).at(0.99), Duration::ZERO);
+        assert_eq!(Spread::of([Duration::from_secs(1)]).at(0.01), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn failed_searches_are_counted_by_code_and_not_timed() {
+        let search = |outcome| Search { due: Instant::now(), latency: Duration::from_secs(9), outcome, probe: false };
+        let searches = [search(Err(Code::Unavailable)), search(Err(Code::Unavailable))];
+        let searched = Searched::of(&searches);
+        assert_eq!((searched.count, searched.failures(), searched.failed["UNAVAILABLE"]), (2, 2, 2));
+        assert_eq!(searched.latency.at(1.0), Duration::ZERO);
+    }
+}
