@@ -91,7 +91,7 @@ async fn a_deleted_version_serves_on_and_is_missed_on_the_way_back_and_after_a_r
 fn without_power() -> Option<Start> {
     let bounded = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"];
     let locked = tempfile::tempdir().unwrap();
-    fs::set_permissions(locked.path(), Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(locked.path(), Permissions::from_mode(0o000)).unwrap();
     if fs::read_dir(locked.path()).is_err() {
         return Some(Start::default());
     }
@@ -104,7 +104,7 @@ fn without_power() -> Option<Start> {
 }
 
 fn lock(folder: &Path) {
-    fs::set_permissions(folder, Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(folder, Permissions::from_mode(0o000)).unwrap();
 }
 
 fn unlock(folder: &Path) {

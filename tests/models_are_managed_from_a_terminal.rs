@@ -55,7 +55,8 @@ impl Watch {
         let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
         let (sender, lines) = mpsc::channel();
         let told = BufReader::new(process.stdout.take().unwrap());
-        std::thread::spawn(move || told.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let pass_on = move || told.lines().map_while(Result::ok).try_for_each(|line| sender.send(line));
+        std::thread::Builder::new().name("watch".into()).spawn(pass_on).unwrap();
         Self { process, lines }
     }
 

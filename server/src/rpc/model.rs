@@ -116,7 +116,7 @@ impl ModelService for App {
         let (name, label) = (model_name(&request.name)?, label(&request.label)?);
         let source = self.registry.clone();
         self.move_label(name, label, false, move |registry, name, label| {
-            if let Some(previous) = registry.current_labels(name)?.previous.get(&label) {
+            if let Some(previous) = registry.current_labels(name)?.previous.get(label) {
                 source.bring(name, *previous)?;
             }
             registry.roll_back(name, label)
