@@ -108,7 +108,7 @@ async fn a_label_or_a_version_is_selected_and_what_is_not_loaded_is_refused_with
     let recommended = client
         .recommend(RecommendRequest {
             context: selected("text-embedding", &three.to_string()).context,
-            ..harness::recommend(vitrine::v1::recommend_request::Target::Popular(Default::default()))
+            ..harness::recommend(vitrine::v1::recommend_request::Target::Popular(vitrine::v1::Popular::default()))
         })
         .await;
     assert_eq!(refused(recommended).code, Code::NotFound);
