@@ -10,8 +10,8 @@ use crate::{Backend, Isa, ModelError, Ragged, TextEncoder, files};
 
 const FILE: &str = "golden.safetensors";
 
-/// The tolerance where a version's manifest names none: room for another processor's order of summing, and for bf16 where it computes
-/// with that; none for other weights.
+/// The tolerance where a version's manifest names none: room for another processor's order of summing, and for bf16
+/// where it computes with that; none for other weights.
 pub fn golden_tolerance(encoder: &TextEncoder) -> f32 {
     match encoder.backend() {
         Backend::Kernels(Isa::Avx512Bf16) => 1e-2,
@@ -65,8 +65,8 @@ pub fn write_golden(dir: &Path, encoder: &TextEncoder, texts: &[&str]) -> Result
 /// Warms the encoder up with made-up rows of every length, then runs the rows recorded in `dir`, and compares.
 ///
 /// # Errors
-/// [`ModelError::NotFinite`] when an output is not finite; [`ModelError::Golden`] when an element is more than `tolerance` away from its recording; a damaged recording; the
-/// device's failure.
+/// [`ModelError::NotFinite`] when an output is not finite; [`ModelError::Golden`] when an element is more than
+/// `tolerance` away from its recording; a damaged recording; the device's failure.
 pub fn check_golden(dir: &Path, encoder: &TextEncoder, tolerance: f32) -> Result<GoldenCheck, ModelError> {
     let path = dir.join(FILE);
     encoder.embed(&made_up_rows(encoder))?;

@@ -7,7 +7,7 @@ use std::arch::x86_64::{
 };
 
 use super::Isa;
-use super::kernels::{Kernels, Operation};
+use super::kernels::{Kernels, Operation, units_of_f32};
 use super::simd::Simd;
 
 /// Only [`Kernels::detect`] makes one.
@@ -85,9 +85,6 @@ impl Simd for Eight {
 impl Kernels for Avx2 {
     const ISA: Isa = Isa::Avx2;
     type Vector = Eight;
-    type Unit = f32;
-    type Units = Eight;
-    const DEPTH: usize = 1;
     const ROWS: usize = 6;
 
     fn detect() -> Option<Self> {
@@ -105,38 +102,5 @@ impl Kernels for Avx2 {
         unsafe { compiled(operation) }
     }
 
-    fn unit(numbers: &[f32]) -> f32 {
-        numbers[0]
-    }
-
-    fn across(rows: &[&[f32]], to: &mut [f32]) {
-        to.copy_from_slice(rows[0]);
-    }
-
-    #[inline(always)]
-    unsafe fn splat_unit(from: *const f32) -> Eight {
-        // SAFETY: the caller's.
-        unsafe { Eight::splat(*from) }
-    }
-
-    #[inline(always)]
-    unsafe fn load_units(from: *const f32) -> Eight {
-        // SAFETY: the caller's.
-        unsafe { Eight::load(from) }
-    }
-
-    #[inline(always)]
-    unsafe fn store_units(first: Eight, second: Eight, to: *mut f32) {
-        // SAFETY: the caller's.
-        unsafe {
-            first.store(to);
-            second.store(to.add(Eight::LANES));
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn multiply_add(sum: Eight, a: Eight, b: Eight) -> Eight {
-        // SAFETY: the caller's.
-        unsafe { a.mul_add(b, sum) }
-    }
+    units_of_f32!(Eight);
 }

@@ -6,7 +6,7 @@ use std::arch::x86_64::{
 };
 
 use super::Isa;
-use super::kernels::{Kernels, Operation};
+use super::kernels::{Kernels, Operation, units_of_f32};
 use super::simd::Simd;
 
 /// Only [`Kernels::detect`] makes one.
@@ -80,9 +80,6 @@ impl Simd for Sixteen {
 impl Kernels for Avx512 {
     const ISA: Isa = Isa::Avx512;
     type Vector = Sixteen;
-    type Unit = f32;
-    type Units = Sixteen;
-    const DEPTH: usize = 1;
     const ROWS: usize = 12;
 
     fn detect() -> Option<Self> {
@@ -100,38 +97,5 @@ impl Kernels for Avx512 {
         unsafe { compiled(operation) }
     }
 
-    fn unit(numbers: &[f32]) -> f32 {
-        numbers[0]
-    }
-
-    fn across(rows: &[&[f32]], to: &mut [f32]) {
-        to.copy_from_slice(rows[0]);
-    }
-
-    #[inline(always)]
-    unsafe fn splat_unit(from: *const f32) -> Sixteen {
-        // SAFETY: the caller's.
-        unsafe { Sixteen::splat(*from) }
-    }
-
-    #[inline(always)]
-    unsafe fn load_units(from: *const f32) -> Sixteen {
-        // SAFETY: the caller's.
-        unsafe { Sixteen::load(from) }
-    }
-
-    #[inline(always)]
-    unsafe fn store_units(first: Sixteen, second: Sixteen, to: *mut f32) {
-        // SAFETY: the caller's.
-        unsafe {
-            first.store(to);
-            second.store(to.add(Sixteen::LANES));
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn multiply_add(sum: Sixteen, a: Sixteen, b: Sixteen) -> Sixteen {
-        // SAFETY: the caller's.
-        unsafe { a.mul_add(b, sum) }
-    }
+    units_of_f32!(Sixteen);
 }

@@ -69,6 +69,51 @@ pub(super) trait Kernels: Copy + Send + Sync + 'static {
     unsafe fn multiply_add(sum: Self::Vector, a: Self::Units, b: Self::Units) -> Self::Vector;
 }
 
+/// The part of [`Kernels`] of those that multiply f32 as it is: a unit is a number, and units are a vector of numbers.
+macro_rules! units_of_f32 {
+    ($vector:ty) => {
+        type Unit = f32;
+        type Units = $vector;
+        const DEPTH: usize = 1;
+
+        fn unit(numbers: &[f32]) -> f32 {
+            numbers[0]
+        }
+
+        fn across(rows: &[&[f32]], to: &mut [f32]) {
+            to.copy_from_slice(rows[0]);
+        }
+
+        #[inline(always)]
+        unsafe fn splat_unit(from: *const f32) -> $vector {
+            // SAFETY: the caller's.
+            unsafe { <$vector>::splat(*from) }
+        }
+
+        #[inline(always)]
+        unsafe fn load_units(from: *const f32) -> $vector {
+            // SAFETY: the caller's.
+            unsafe { <$vector>::load(from) }
+        }
+
+        #[inline(always)]
+        unsafe fn store_units(first: $vector, second: $vector, to: *mut f32) {
+            // SAFETY: the caller's.
+            unsafe {
+                first.store(to);
+                second.store(to.add(<$vector>::LANES));
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn multiply_add(sum: $vector, a: $vector, b: $vector) -> $vector {
+            // SAFETY: the caller's.
+            unsafe { a.mul_add(b, sum) }
+        }
+    };
+}
+pub(super) use units_of_f32;
+
 /// Something that is compiled for every instruction set.
 pub(super) trait Operation<K: Kernels> {
     /// What it returns.

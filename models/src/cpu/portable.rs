@@ -1,7 +1,7 @@
 //! Plain Rust for any CPU, in loops that compilers turn into the vectors of the platform's baseline.
 
 use super::Isa;
-use super::kernels::{Kernels, Operation};
+use super::kernels::{Kernels, Operation, units_of_f32};
 use super::simd::Simd;
 
 #[derive(Clone, Copy)]
@@ -83,9 +83,6 @@ impl Simd for Four {
 impl Kernels for Portable {
     const ISA: Isa = Isa::Portable;
     type Vector = Four;
-    type Unit = f32;
-    type Units = Four;
-    const DEPTH: usize = 1;
     const ROWS: usize = 4;
 
     fn detect() -> Option<Self> {
@@ -98,38 +95,5 @@ impl Kernels for Portable {
         unsafe { operation.run() }
     }
 
-    fn unit(numbers: &[f32]) -> f32 {
-        numbers[0]
-    }
-
-    fn across(rows: &[&[f32]], to: &mut [f32]) {
-        to.copy_from_slice(rows[0]);
-    }
-
-    #[inline(always)]
-    unsafe fn splat_unit(from: *const f32) -> Four {
-        // SAFETY: the caller's.
-        unsafe { Four::splat(*from) }
-    }
-
-    #[inline(always)]
-    unsafe fn load_units(from: *const f32) -> Four {
-        // SAFETY: the caller's.
-        unsafe { Four::load(from) }
-    }
-
-    #[inline(always)]
-    unsafe fn store_units(first: Four, second: Four, to: *mut f32) {
-        // SAFETY: the caller's.
-        unsafe {
-            first.store(to);
-            second.store(to.add(Four::LANES));
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn multiply_add(sum: Four, a: Four, b: Four) -> Four {
-        // SAFETY: the caller's.
-        unsafe { a.mul_add(b, sum) }
-    }
+    units_of_f32!(Four);
 }
