@@ -3,7 +3,7 @@
 
 use std::{
     io::{self, IsTerminal as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
         Arc,
@@ -40,23 +40,29 @@ impl Interrupted {
 
 /// The program of the workspace that was built beside this one.
 pub fn ours(name: &str) -> Result<PathBuf> {
-    let here = std::env::current_exe().context("cannot tell where this program is")?;
-    let path = here.with_file_name(name).with_extension(std::env::consts::EXE_EXTENSION);
-    if !path.exists() {
-        bail!("{} is not built; run `cargo build --workspace --bins`", path.display());
-    }
-    Ok(path)
+    beside(name, "cargo build --workspace --bins")
 }
 
 /// The example of the workspace that was built beside this program.
 #[cfg(feature = "bench")]
 pub fn example(name: &str) -> Result<PathBuf> {
+    beside(&format!("examples/{name}"), &format!("cargo build --workspace --example {name}"))
+}
+
+fn beside(name: &str, build: &str) -> Result<PathBuf> {
     let here = std::env::current_exe().context("cannot tell where this program is")?;
-    let path = here.with_file_name("examples").join(name).with_extension(std::env::consts::EXE_EXTENSION);
+    let path = here.with_file_name(name).with_extension(std::env::consts::EXE_EXTENSION);
     if !path.exists() {
-        bail!("{} is not built; run `cargo build --workspace --example {name}`", path.display());
+        bail!("{} is not built; run `{build}`", path.display());
     }
     Ok(path)
+}
+
+/// Puts the text encoder all-MiniLM-L6-v2 into a registry, unless it is there.
+pub fn pull_encoder(registry: &Path) -> Result<Command> {
+    let mut pull = Command::new(ours("vitrine-registry")?);
+    pull.args(["pull", "all-MiniLM-L6-v2", "--registry"]).arg(registry);
+    Ok(pull)
 }
 
 /// The cargo that runs us.

@@ -55,8 +55,9 @@ fn pull() -> Result<PathBuf> {
     let mut build = programs::cargo();
     build.args(["build", "--quiet", "--workspace", "--bin", "vitrine-registry"]);
     programs::run(build, None)?;
-    let mut pull = Command::new(programs::ours("vitrine-registry")?);
-    pull.args(["pull", "all-MiniLM-L6-v2", "--quiet", "--registry", REGISTRY]);
+    let registry = Path::new(REGISTRY);
+    let mut pull = programs::pull_encoder(registry)?;
+    pull.arg("--quiet");
     programs::output(pull)?;
-    Ok(Path::new(REGISTRY).join("models/minilm/1"))
+    Ok(registry.join("models/minilm/1"))
 }

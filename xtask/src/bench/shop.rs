@@ -58,9 +58,7 @@ impl Shop {
         let folder = tempfile::Builder::new().prefix("run-").tempdir_in(kept).context("cannot make a folder")?;
         let registry = folder.path().join("registry");
         say("Getting the text encoder all-MiniLM-L6-v2");
-        let mut pull = Command::new(programs::ours("vitrine-registry")?);
-        pull.args(["pull", "all-MiniLM-L6-v2", "--registry"]).arg(&registry);
-        programs::run(pull, Some(interrupted))?;
+        programs::run(programs::pull_encoder(&registry)?, Some(interrupted))?;
 
         say("Starting the server");
         let listen = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).context("no port is free")?;

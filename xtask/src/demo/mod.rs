@@ -13,7 +13,6 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::Command,
     time::Instant,
 };
 
@@ -83,9 +82,7 @@ pub fn run(demo: &Demo) -> Result<()> {
     fs::create_dir_all(&layout.prepared).with_context(|| format!("cannot make {}", layout.prepared.display()))?;
 
     programs::say("Getting the text encoder all-MiniLM-L6-v2");
-    let mut pull = Command::new(programs::ours("vitrine-registry")?);
-    pull.args(["pull", "all-MiniLM-L6-v2", "--registry"]).arg(&layout.registry);
-    programs::run(pull, Some(&interrupted))?;
+    programs::run(programs::pull_encoder(&layout.registry)?, Some(&interrupted))?;
 
     let prepared = Prepared::make(&layout.prepared, cut, &interrupted)?;
 

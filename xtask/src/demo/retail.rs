@@ -17,7 +17,7 @@ use super::{
     lines::{Attributes, Event, EventItem, Item, Price},
     prepare::{Cut, Sample},
     source::Source,
-    titles::{Names, Raw, Titles},
+    titles::{Raw, Titles},
 };
 
 const SMALL_PRODUCTS: usize = 4000;
@@ -77,23 +77,26 @@ impl Products {
         })
     }
 
-    /// What a product is called.
-    fn names(&self, row: usize, titles: &Titles) -> Names {
-        let text = |column: &[Option<String>]| column.get(row).cloned().flatten();
-        titles.names(&Raw {
-            department: &text(&self.department).unwrap_or_default(),
-            category: text(&self.category).as_deref(),
-            product_type: text(&self.product_type).as_deref(),
-            size: text(&self.size).as_deref(),
-        })
+    /// What the source says of a product.
+    fn raw(&self, row: usize) -> Raw<'_> {
+        Raw {
+            department: text(&self.department, row).unwrap_or_default(),
+            category: text(&self.category, row),
+            product_type: text(&self.product_type, row),
+            size: text(&self.size, row),
+        }
     }
+}
+
+fn text(column: &[Option<String>], row: usize) -> Option<&str> {
+    column.get(row)?.as_deref()
 }
 
 /// The names of all products, each once.
 #[cfg(feature = "bench")]
 pub fn product_names(source: &Source) -> Result<std::collections::BTreeSet<String>> {
     let (products, titles) = (Products::read(source)?, Titles::new());
-    Ok((0..products.id.len()).map(|row| products.names(row, &titles).title).collect())
+    Ok((0..products.id.len()).map(|row| titles.names(&products.raw(row)).title).collect())
 }
 
 impl Retail {
@@ -156,10 +159,8 @@ impl Retail {
         let mut written = 0;
         write_lines(path, |out| {
             for (row, &id) in products.id.iter().enumerate().filter(|(_, id)| wanted(**id)) {
-                let text = |column: &'_ [Option<String>]| column.get(row).cloned().flatten();
-                let (department, category) = (text(&products.department).unwrap_or_default(), text(&products.category));
-                let (product_type, size) = (text(&products.product_type), text(&products.size));
-                let names = products.names(row, &titles);
+                let raw = products.raw(row);
+                let names = titles.names(&raw);
                 let (created, price) = match sold.get_mut(&id) {
                     Some(sold) => (sold.first_ms, median(&mut sold.unit_prices)),
                     None => (None, None),
@@ -168,7 +169,7 @@ impl Retail {
                     id: id.to_string(),
                     title: &names.title,
                     categories: [&names.path],
-                    brand: match text(&products.brand).as_deref() {
+                    brand: match text(&products.brand, row) {
                         Some("Private") => "Private label",
                         _ => "National brand",
                     },
@@ -177,10 +178,10 @@ impl Retail {
                         department: names.path.split(" > ").next().unwrap_or_default(),
                         size: names.size.as_deref(),
                         manufacturer_id: products.manufacturer.get(row).copied().flatten(),
-                        raw_department: &department,
-                        raw_category: category.as_deref(),
-                        raw_type: product_type.as_deref(),
-                        raw_size: size.as_deref(),
+                        raw_department: raw.department,
+                        raw_category: raw.category,
+                        raw_type: raw.product_type,
+                        raw_size: raw.size,
                     },
                     created: created.map(Timestamp::from_millisecond).transpose()?,
                 };
