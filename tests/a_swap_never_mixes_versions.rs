@@ -18,8 +18,8 @@ use std::{
 
 use harness::{Start, context, encoders, eventually, item, models, program, recommend, stock, text_search, upsert};
 use vitrine::v1::{
-    Item, ItemList, RollbackRequest, SearchMode, SearchRequest, SearchResponse, ServedBy, SetLabelRequest, VectorQuery,
-    recommend_request::Target, search_request::Query,
+    Item, ItemList, SearchMode, SearchRequest, SearchResponse, ServedBy, VectorQuery, recommend_request::Target,
+    search_request::Query,
 };
 use vitrine_client::Client;
 
@@ -223,21 +223,12 @@ async fn rankings_are_the_same_before_while_and_after_versions_are_swapped_under
         .collect();
     let stocker = tokio::spawn(stocker(client.clone(), Arc::clone(&seen)));
     assert_eq!(encoders::publish(&registry, folder.path()), 2);
-    let name = "models/minilm".to_owned();
-    let label = |version, expected_version| SetLabelRequest {
-        name: name.clone(),
-        label: "stable".into(),
-        version,
-        expected_version,
-        unload_first: false,
-    };
     let by = async |text: &str| version(&client.search(search(text, SearchMode::Hybrid)).await.unwrap().served_by);
-    let patient = client.with_timeout(Duration::from_mins(4));
-    patient.set_label(label(2, 1)).await.unwrap();
+    models::set_label(&client, 1, 2).await.unwrap();
     assert_eq!(by("a first query").await, 2);
-    patient.rollback(RollbackRequest { name: name.clone(), label: "stable".into() }).await.unwrap();
+    models::roll_back(&client).await.unwrap();
     assert_eq!(by("a second query").await, 1);
-    patient.set_label(label(2, 1)).await.unwrap();
+    models::set_label(&client, 1, 2).await.unwrap();
     assert_eq!(by("a third query").await, 2);
     let enough = seen.second.load(Ordering::Relaxed) + 100;
     eventually("many searches after the last swap", async || {

@@ -19,14 +19,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::{Start, TestServer, encoders, item, recommend, refused, stock, text_search, upsert};
+use harness::{Start, TestServer, encoders, item, models::MODEL, recommend, refused, stock, text_search, upsert};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use vitrine::v1::{
     ItemList, RequestContext, RollbackRequest, SearchRequest, ServedBy, SetLabelRequest, recommend_request::Target,
 };
 use vitrine_client::{Client, Code};
 
-const MODEL: &str = "models/minilm";
 const WORDS: [&str; 8] = ["milk", "oat", "bread", "shoe", "red", "lamp", "desk", "butter"];
 /// Versions that are kept on disk beside those in use; more are removed.
 const KEEP: u32 = 6;
@@ -180,10 +179,7 @@ impl Operator {
         }
         self.soak.history.note([self.now, version]);
         self.soak.client.set_label(request).await.unwrap();
-        self.soak.history.note([version]);
-        self.previous = Some(self.now);
-        self.now = version;
-        self.moves += 1;
+        self.moved(version);
     }
 
     async fn roll_back(&mut self) {
@@ -194,9 +190,14 @@ impl Operator {
         };
         self.soak.history.note([self.now, previous]);
         self.soak.client.rollback(request).await.unwrap();
-        self.soak.history.note([previous]);
+        self.moved(previous);
+    }
+
+    /// Only this version may answer from now on.
+    fn moved(&mut self, version: u32) {
+        self.soak.history.note([version]);
         self.previous = Some(self.now);
-        self.now = previous;
+        self.now = version;
         self.moves += 1;
     }
 
@@ -232,8 +233,7 @@ async fn run(time: Duration) {
     let registry = start.registry.clone();
     let first = encoders::tiny(random.random());
     assert_eq!(encoders::publish(&registry, first.path()), 1);
-    let labelled = encoders::registry_command(&registry, &["label", "minilm", "stable", "1"]);
-    assert!(labelled.status.success(), "{}", String::from_utf8_lossy(&labelled.stderr));
+    encoders::label(&registry, 1);
     let server = start.run();
     let client = server.client().await.with_timeout(Duration::from_mins(1));
     stock(&client, (0..20).map(|id: usize| item(&id.to_string(), WORDS[id % 8])).collect()).await;
