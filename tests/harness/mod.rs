@@ -15,6 +15,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::{Arc, Mutex, mpsc},
+    thread::JoinHandle,
     time::Duration,
 };
 
@@ -36,6 +37,8 @@ pub struct TestServer {
     /// How it was started.
     pub start: Start,
     log: Log,
+    /// Reads the log to its end.
+    reader: Option<JoinHandle<()>>,
 }
 
 /// How a server is started.
@@ -106,17 +109,18 @@ impl Start {
     pub fn run(self) -> TestServer {
         let mut process = Process(self.command().stderr(Stdio::piped()).spawn().unwrap());
         let log = Log::default();
-        let address = listening(&mut process.0, &log).expect("the server ended before it listened");
-        TestServer { process, address, start: self, log }
+        let (address, reader) = listening(&mut process.0, &log);
+        let address = address.expect("the server ended before it listened");
+        TestServer { process, address, start: self, log, reader: Some(reader) }
     }
 }
 
 /// Reads the log until the line that names the address, and keeps the pipe from filling after it.
-fn listening(process: &mut Child, kept: &Log) -> Option<String> {
+fn listening(process: &mut Child, kept: &Log) -> (Option<String>, JoinHandle<()>) {
     let lines = BufReader::new(process.stderr.take().unwrap());
     let (sender, receiver) = mpsc::channel();
     let kept = Arc::clone(kept);
-    std::thread::Builder::new()
+    let reader = std::thread::Builder::new()
         .name("server log".into())
         .spawn(move || {
             for line in lines.lines().map_while(Result::ok) {
@@ -131,7 +135,7 @@ fn listening(process: &mut Child, kept: &Log) -> Option<String> {
             }
         })
         .unwrap();
-    receiver.recv_timeout(Duration::from_secs(60)).ok()
+    (receiver.recv_timeout(Duration::from_secs(60)).ok(), reader)
 }
 
 impl TestServer {
@@ -145,9 +149,17 @@ impl TestServer {
 
     /// As a power cut would: SIGKILL. Answers what is needed to start again on the same directories.
     pub fn kill(mut self) -> Start {
+        self.cut_off();
+        self.start
+    }
+
+    /// The same, of one that is still asked for its log: all of it is there.
+    pub fn cut_off(&mut self) {
         self.process.0.kill().unwrap();
         self.process.0.wait().unwrap();
-        self.start
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
     }
 
     /// As an operator would: SIGTERM, and wait. In a test with several threads, as clients have to hang up meanwhile.
