@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::attention::{Attention, Head};
 use super::finish::{Activation, Add, Store};
 use super::kernels::Kernels;
-use super::linear::{Linear, Product, share};
+use super::linear::{Linear, Product};
 use super::norm::{Norm, NormWeights};
 use super::shared::{Part, Shared};
 use super::team::{Broken, Member};
@@ -81,7 +81,7 @@ pub(super) type Rows<'a> = [&'a [u32]];
 /// A member's view of a pass: all members of the team call the same functions with the same arguments.
 ///
 /// SAFETY of the blocks below: members write different rows, different panels' columns or different heads' columns, as
-/// [`share`] or the remainder of the head's number divides them, and read what others wrote only after all have met.
+/// [`Member::share`] hands them out, and read what others wrote in steps that are over.
 struct Pass<'a, K: Kernels> {
     network: &'a Network<K>,
     between: &'a Between<K>,
@@ -101,54 +101,50 @@ impl<K: Kernels> Network<K> {
     ) -> Result<(), Broken> {
         let tokens = 0..rows.iter().map(|row| row.len()).sum();
         let pass = Pass { network: self, between, tokens, member };
-        pass.embed(rows);
-        member.meet()?;
+        pass.embed(rows)?;
         for layer in &self.layers {
-            pass.project(&layer.projections);
-            member.meet()?;
-            pass.attend(rows, attention);
-            member.meet()?;
-            pass.add(&layer.attention, &between.units);
-            member.meet()?;
-            pass.normalize(&layer.attention_norm);
-            member.meet()?;
-            pass.expand(&layer.intermediate);
-            member.meet()?;
-            pass.add(&layer.output, &between.intermediate);
-            member.meet()?;
-            pass.normalize(&layer.output_norm);
-            member.meet()?;
+            pass.project(&layer.projections)?;
+            pass.attend(rows, attention)?;
+            pass.add(&layer.attention, &between.units)?;
+            pass.normalize(&layer.attention_norm)?;
+            pass.expand(&layer.intermediate)?;
+            pass.add(&layer.output, &between.intermediate)?;
+            pass.normalize(&layer.output_norm)?;
         }
         Ok(())
+    }
+
+    /// How many steps [`Self::forward`] has for members of a team.
+    pub(super) fn steps(&self) -> usize {
+        1 + 7 * self.layers.len()
     }
 }
 
 impl<K: Kernels> Pass<'_, K> {
-    /// The member's part of something.
-    fn mine(&self, range: Range<usize>) -> Range<usize> {
-        share(range, self.member.index, self.member.of)
-    }
-
-    fn embed(&self, rows: &Rows<'_>) {
+    fn embed(&self, rows: &Rows<'_>) -> Result<(), Broken> {
         let embeddings = &self.network.embeddings;
         let hidden = self.network.sizes.hidden;
         let vector = |index: usize| index * hidden..(index + 1) * hidden;
-        let mine = self.mine(self.tokens.clone());
-        let tokens = rows.iter().flat_map(|row| row.iter().enumerate());
-        for (token, (position, &id)) in tokens.enumerate().skip(mine.start).take(mine.len()) {
-            // SAFETY: see `Pass`.
-            let to = unsafe { self.between.vectors.row_mut(token) };
-            let word = &embeddings.words[vector(id as usize)];
-            let position = &embeddings.positions[vector(position)];
-            for ((to, word), position) in to.iter_mut().zip(word).zip(position) {
-                *to = word + position;
+        self.member.share(self.tokens.clone(), |mine| {
+            let tokens = rows.iter().flat_map(|row| row.iter().enumerate());
+            for (token, (position, &id)) in tokens.enumerate().skip(mine.start).take(mine.len()) {
+                // SAFETY: see `Pass`.
+                let to = unsafe { self.between.vectors.row_mut(token) };
+                let word = &embeddings.words[vector(id as usize)];
+                let position = &embeddings.positions[vector(position)];
+                for ((to, word), position) in to.iter_mut().zip(word).zip(position) {
+                    *to = word + position;
+                }
             }
-        }
-        self.normalize(&embeddings.norm);
+            self.normalize_rows(&embeddings.norm, mine);
+        })
     }
 
-    fn normalize(&self, weights: &NormWeights) {
-        let mine = self.mine(self.tokens.clone());
+    fn normalize(&self, weights: &NormWeights) -> Result<(), Broken> {
+        self.member.share(self.tokens.clone(), |mine| self.normalize_rows(weights, mine))
+    }
+
+    fn normalize_rows(&self, weights: &NormWeights, mine: Range<usize>) {
         let (vectors, units) = (&self.between.vectors, &self.between.units);
         // SAFETY: see `Pass`.
         let (rows, units) =
@@ -156,59 +152,67 @@ impl<K: Kernels> Pass<'_, K> {
         self.network.kernels.run(Norm { weights, rows, units });
     }
 
-    fn project(&self, linear: &Linear<K>) {
-        self.store(linear, &self.between.units, &self.between.projections, Activation::Identity);
+    fn project(&self, linear: &Linear<K>) -> Result<(), Broken> {
+        self.store(linear, &self.between.units, &self.between.projections, Activation::Identity)
     }
 
-    fn expand(&self, linear: &Linear<K>) {
-        self.store(linear, &self.between.units, &self.between.intermediate, Activation::Gelu);
+    fn expand(&self, linear: &Linear<K>) -> Result<(), Broken> {
+        self.store(linear, &self.between.units, &self.between.intermediate, Activation::Gelu)
     }
 
-    fn store(&self, linear: &Linear<K>, from: &Shared<K::Unit>, to: &Shared<K::Unit>, activation: Activation) {
+    fn store(
+        &self,
+        linear: &Linear<K>,
+        from: &Shared<K::Unit>,
+        to: &Shared<K::Unit>,
+        activation: Activation,
+    ) -> Result<(), Broken> {
         let kernels = self.network.kernels;
-        let place = (self.tokens.clone(), self.mine(0..linear.panels()));
         // SAFETY: see `Pass`.
-        unsafe {
-            linear.apply(kernels, from, place, |Product { rows, columns, sums, bias }| {
+        self.member.share(0..linear.panels(), |mine| unsafe {
+            linear.apply(kernels, from, (self.tokens.clone(), mine), |Product { rows, columns, sums, bias }| {
                 let units = columns.start / K::DEPTH..columns.end.div_ceil(K::DEPTH);
                 let (to, columns) = (to.part(rows, units), columns.len());
                 kernels.run(Store::<K> { sums, scale: None, bias: Some(bias), activation, to, columns });
             });
-        }
+        })
     }
 
     /// Adds a layer's outputs to the tokens' vectors.
-    fn add(&self, linear: &Linear<K>, from: &Shared<K::Unit>) {
+    fn add(&self, linear: &Linear<K>, from: &Shared<K::Unit>) -> Result<(), Broken> {
         let kernels = self.network.kernels;
-        let place = (self.tokens.clone(), self.mine(0..linear.panels()));
         // SAFETY: see `Pass`.
-        unsafe {
-            linear.apply(kernels, from, place, |Product { rows, columns, sums, bias }| {
+        self.member.share(0..linear.panels(), |mine| unsafe {
+            linear.apply(kernels, from, (self.tokens.clone(), mine), |Product { rows, columns, sums, bias }| {
                 kernels.run(Add { sums, bias, to: self.between.vectors.part(rows, columns) });
             });
-        }
+        })
     }
 
-    fn attend(&self, rows: &Rows<'_>, attention: &mut Attention<K>) {
+    fn attend(&self, rows: &Rows<'_>, attention: &mut Attention<K>) -> Result<(), Broken> {
         let Sizes { hidden, heads, .. } = self.network.sizes;
         let (size, projections) = (hidden / heads, &self.between.projections);
         let units = size / K::DEPTH;
-        let mut start = 0;
-        for (row, ids) in rows.iter().enumerate() {
-            let tokens = start..start + ids.len();
-            start = tokens.end;
-            for head in (0..heads).filter(|head| (row * heads + head) % self.member.of == self.member.index) {
-                let starts = [0, 1, 2].map(|part| part * hidden / K::DEPTH + head * units);
-                let part = |rows: Range<usize>, first: usize| -> Part<'_, K::Unit> {
-                    let rows = tokens.start + rows.start..tokens.start + rows.end;
+        self.member.share(0..rows.len() * heads, |mine| {
+            let mut start = 0;
+            for (row, ids) in rows.iter().enumerate() {
+                let tokens = start..start + ids.len();
+                start = tokens.end;
+                let all = row * heads..(row + 1) * heads;
+                for head in mine.start.max(all.start)..mine.end.min(all.end) {
+                    let head = head - all.start;
+                    let starts = [0, 1, 2].map(|part| part * hidden / K::DEPTH + head * units);
+                    let part = |rows: Range<usize>, first: usize| -> Part<'_, K::Unit> {
+                        let rows = tokens.start + rows.start..tokens.start + rows.end;
+                        // SAFETY: see `Pass`.
+                        unsafe { self.between.units.part(rows, head * units + first..(head + 1) * units) }
+                    };
                     // SAFETY: see `Pass`.
-                    unsafe { self.between.units.part(rows, head * units + first..(head + 1) * units) }
-                };
-                // SAFETY: see `Pass`.
-                let projected = unsafe { projections.rows(tokens.clone()) };
-                let stride = projections.columns();
-                attention.run(self.network.kernels, &Head { projections: projected, stride, starts, size }, part);
+                    let projected = unsafe { projections.rows(tokens.clone()) };
+                    let stride = projections.columns();
+                    attention.run(self.network.kernels, &Head { projections: projected, stride, starts, size }, part);
+                }
             }
-        }
+        })
     }
 }

@@ -25,6 +25,9 @@ const FIRST: u32 = 3;
 /// One pass in so many tries another way, in turn: what was slow may be so no longer.
 const TRY_EVERY: u32 = 128;
 
+/// A pass that took longer than so many times the average counts as that.
+const MOST: f32 = 4.0;
+
 /// What was measured.
 #[derive(Default)]
 pub(super) struct Rates([Class; CLASSES]);
@@ -65,12 +68,8 @@ impl Rates {
         let Some(work) = work[way as usize] else { return };
         let now = took.as_nanos() as f32 / work.max(1.0);
         let (times, rate) = &mut self.0[class(tokens)].ways[way as usize];
-        // A pass that was interrupted says little: slower ones count less than faster ones.
-        *rate = match *times {
-            0 => now,
-            _ if now < *rate => 0.5 * (*rate + now),
-            _ => *rate + 0.1 * (now - *rate),
-        };
+        // An average, as a way that is often interrupted is a slow one; but one interruption does not decide.
+        *rate = if *times == 0 { now } else { *rate + 0.2 * (now.min(MOST * *rate) - *rate) };
         *times = times.saturating_add(1);
     }
 }

@@ -1,6 +1,7 @@
 //! One pass over rows: alone, or shared between the threads of a team.
 
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -63,7 +64,7 @@ impl<K: Kernels> Runner<K> {
         match (way, &mut self.team) {
             (Way::Rows, Some(team)) => {
                 let next = AtomicUsize::new(0);
-                team.run(&|member| {
+                team.run(0, &|member| {
                     let mut desk = sit(&desks[member.index]);
                     while let Some(block) = blocks.get(next.fetch_add(1, Ordering::Relaxed)) {
                         desk.run(network, batch, block);
@@ -74,7 +75,7 @@ impl<K: Kernels> Runner<K> {
                 let all: Vec<usize> = (0..batch.rows.len()).collect();
                 self.common.make_room(batch.rows.tokens());
                 let common = &self.common;
-                team.run(&|member| {
+                team.run(network.steps() + 1, &|member| {
                     let mut desk = sit(&desks[member.index]);
                     batch.layer_by_layer(network, common, &mut desk.attention, (&all, member));
                 });
@@ -145,19 +146,19 @@ impl Batch<'_> {
         (rows, member): (&[usize], &Member<'_>),
     ) {
         let ids: Vec<&[u32]> = rows.iter().map(|&row| self.rows.row(row)).collect();
-        if network.forward(&ids, between, attention, member).is_err() {
-            // The member that panicked says so.
-            return;
-        }
-        let mut start = 0;
-        for (at, (&row, ids)) in rows.iter().zip(ids).enumerate() {
-            let tokens = start..start + ids.len();
-            start = tokens.end;
-            if at % member.of == member.index {
-                // SAFETY: after the last layer nobody writes vectors, and a row is one member's.
-                let (vectors, out) = unsafe { (between.vectors.rows(tokens), self.out.row_mut(row)) };
-                self.pooling.pool(vectors, out);
+        let pool = |mine: Range<usize>| {
+            let mut start = 0;
+            for (at, (&row, ids)) in rows.iter().zip(&ids).enumerate() {
+                let tokens = start..start + ids.len();
+                start = tokens.end;
+                if mine.contains(&at) {
+                    // SAFETY: after the last layer nobody writes vectors, and a row is one member's.
+                    let (vectors, out) = unsafe { (between.vectors.rows(tokens), self.out.row_mut(row)) };
+                    self.pooling.pool(vectors, out);
+                }
             }
-        }
+        };
+        // A member that panicked says so itself.
+        let _ = network.forward(&ids, between, attention, member).and_then(|()| member.share(0..rows.len(), pool));
     }
 }

@@ -1,21 +1,27 @@
 //! A few threads that work on one thing together. They wait for the next a moment awake, and then asleep; nothing else
 //! is between them and the caller, and no thread is woken within a forward pass.
+//!
+//! Nobody waits for a thread that has no core: work is taken part by part by whoever is there, and a helper that comes
+//! too late finds it done. Only a part that somebody has begun must be waited for.
 
 use std::any::Any;
+use std::cell::{Cell, UnsafeCell};
 use std::io;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use std::cell::UnsafeCell;
+use super::linear::share;
 
-/// How often a helper looks for work before it sleeps: some tens of microseconds. Longer would take time from the
-/// threads that send the answers.
+/// How often a thread looks for what it waits for before it sleeps: some tens of microseconds. Longer would take time
+/// from the threads that send the answers.
 const LOOKS: usize = 2_000;
 
-/// How often a thread looks whether the others have arrived before it lets others run on its core.
-const LOOKS_AT_BARRIER: usize = 4_000;
+/// Parts of a step for each member: few, as taking one costs some tens of nanoseconds, and enough that nobody waits long
+/// for the last.
+const PARTS: usize = 2;
 
 /// The caller and its helpers.
 pub(super) struct Team {
@@ -27,9 +33,9 @@ pub(super) struct Team {
 pub(super) struct Member<'a> {
     /// From 0, the caller.
     pub(super) index: usize,
-    /// Members of the team.
-    pub(super) of: usize,
-    barrier: Option<&'a Barrier>,
+    office: Option<&'a Office>,
+    /// Steps it has taken.
+    steps: Cell<usize>,
 }
 
 /// Another member panicked, and will not come.
@@ -40,29 +46,49 @@ type Job<'a> = dyn Fn(&Member<'_>) + Sync + 'a;
 
 /// Where the caller puts work, and helpers find it.
 struct Office {
-    /// Counts the jobs; even when helpers are to end.
+    /// The caller and the helpers.
+    members: usize,
+    /// Counts the jobs.
     number: AtomicUsize,
     end: AtomicBool,
     job: UnsafeCell<Option<&'static Job<'static>>>,
-    /// Helpers that have not finished the job.
-    working: AtomicUsize,
-    barrier: Barrier,
+    /// Of the job that runs.
+    steps: UnsafeCell<Vec<Step>>,
+    /// [`OPEN`] while helpers may come in, and the number of those who are.
+    present: AtomicUsize,
+    broken: AtomicBool,
+    waiting: Waiting,
 }
 
-// SAFETY: `job` is written while no helper works, and read after `number` has announced it.
+/// Above every number of helpers.
+const OPEN: usize = 1 << (usize::BITS / 2);
+
+// SAFETY: `job` and `steps` are written while no helper is in and none may come in, and read by those who are.
 unsafe impl Sync for Office {}
 // SAFETY: the reference in `job` is to something that may be used by all threads.
 unsafe impl Send for Office {}
+
+/// A part of a job that is over before the next begins.
+#[derive(Default)]
+#[repr(align(64))]
+struct Step {
+    /// Parts that somebody has taken.
+    taken: AtomicUsize,
+    done: AtomicUsize,
+}
 
 impl Team {
     /// Starts the helpers. They inherit the caller's priority.
     pub(super) fn start(helpers: usize) -> io::Result<Self> {
         let office = Arc::new(Office {
+            members: helpers + 1,
             number: AtomicUsize::new(0),
             end: AtomicBool::new(false),
             job: UnsafeCell::new(None),
-            working: AtomicUsize::new(0),
-            barrier: Barrier::new(helpers + 1),
+            steps: UnsafeCell::new(Vec::new()),
+            present: AtomicUsize::new(0),
+            broken: AtomicBool::new(false),
+            waiting: Waiting::default(),
         });
         let mut team = Self { office, helpers: Vec::with_capacity(helpers) };
         for index in 1..=helpers {
@@ -75,32 +101,34 @@ impl Team {
 
     /// Members: the caller and the helpers.
     pub(super) fn members(&self) -> usize {
-        self.helpers.len() + 1
+        self.office.members
     }
 
-    /// Runs the job on every member, and returns when all have finished. A panic of one of them goes on here.
-    pub(super) fn run(&mut self, job: &Job<'_>) {
+    /// Runs a job of at most so many steps on the caller and the helpers that come in time, and returns when it is done.
+    /// A panic of one of them goes on here.
+    pub(super) fn run(&mut self, steps: usize, job: &Job<'_>) {
         let office = &*self.office;
-        office.barrier.mend();
-        // SAFETY: no helper works, `&mut self` sees to it that none is about to, and the reference is not used after
-        // this function: it waits for all helpers, and does not return before.
+        office.broken.store(false, Ordering::Relaxed);
+        // SAFETY: no helper is in, and `&mut self` sees to it that no other job runs. The reference is not used after
+        // this function: it lets nobody in any more and waits for those who are, before it returns.
         unsafe {
             *office.job.get() = Some(std::mem::transmute::<&Job<'_>, &'static Job<'static>>(job));
+            let all = &mut *office.steps.get();
+            all.clear();
+            all.resize_with(steps, Step::default);
         }
-        office.working.store(self.helpers.len(), Ordering::Relaxed);
+        office.present.fetch_add(OPEN, Ordering::AcqRel);
         office.number.fetch_add(1, Ordering::Release);
         for helper in &self.helpers {
             helper.thread().unpark();
         }
         let done = office.work(job, 0);
-        let mut looks = 0;
-        while office.working.load(Ordering::Acquire) > 0 {
-            wait_a_little(&mut looks, LOOKS_AT_BARRIER);
-        }
+        office.present.fetch_sub(OPEN, Ordering::AcqRel);
+        office.waiting.until(|| office.present.load(Ordering::Acquire) == 0);
         if let Err(panic) = done {
             resume_unwind(panic);
         }
-        assert!(!office.barrier.is_broken(), "a helper panicked; the log has its message");
+        assert!(!office.broken.load(Ordering::Acquire), "a helper panicked; the log has its message");
     }
 }
 
@@ -130,139 +158,194 @@ impl Office {
                     thread::park();
                 }
             }
-            seen = seen.wrapping_add(1);
+            seen = self.number.load(Ordering::Acquire);
             if self.end.load(Ordering::Relaxed) {
                 return;
             }
-            // SAFETY: it was written before the number was raised, and is not written again while this helper works.
-            if let Some(job) = unsafe { *self.job.get() } {
-                let _ = self.work(job, index);
+            if self.present.fetch_add(1, Ordering::AcqRel) >= OPEN {
+                // SAFETY: it was written before helpers were let in, and is not written again while this one is.
+                if let Some(job) = unsafe { *self.job.get() } {
+                    let _ = self.work(job, index);
+                }
             }
-            self.working.fetch_sub(1, Ordering::Release);
+            self.present.fetch_sub(1, Ordering::AcqRel);
+            self.waiting.wake();
         }
     }
 
     fn work(&self, job: &Job<'_>, index: usize) -> Result<(), Box<dyn Any + Send>> {
-        let member = Member { index, of: self.barrier.of, barrier: Some(&self.barrier) };
+        let member = Member { index, office: Some(self), steps: Cell::new(0) };
         let done = catch_unwind(AssertUnwindSafe(|| job(&member)));
         if done.is_err() {
-            self.barrier.break_it();
+            self.broken.store(true, Ordering::Release);
+            self.waiting.wake();
         }
         done
+    }
+
+    fn step(&self, step: usize) -> &Step {
+        // SAFETY: whoever is in reads only.
+        unsafe { &(&*self.steps.get())[step] }
     }
 }
 
 impl Member<'_> {
     /// A member of nothing: works alone.
     pub(super) fn alone() -> Self {
-        Self { index: 0, of: 1, barrier: None }
+        Self { index: 0, office: None, steps: Cell::new(0) }
     }
 
-    /// Waits for the others. What they wrote before is seen after.
-    pub(super) fn meet(&self) -> Result<(), Broken> {
-        self.barrier.map_or(Ok(()), Barrier::wait)
-    }
-}
-
-struct Barrier {
-    of: usize,
-    arrived: AtomicUsize,
-    round: AtomicUsize,
-    broken: AtomicBool,
-}
-
-impl Barrier {
-    fn new(of: usize) -> Self {
-        Self { of, arrived: AtomicUsize::new(0), round: AtomicUsize::new(0), broken: AtomicBool::new(false) }
-    }
-
-    fn wait(&self) -> Result<(), Broken> {
-        let round = self.round.load(Ordering::Relaxed);
-        if self.arrived.fetch_add(1, Ordering::AcqRel) + 1 == self.of {
-            self.arrived.store(0, Ordering::Relaxed);
-            self.round.store(round.wrapping_add(1), Ordering::Release);
-        }
-        let mut looks = 0;
-        while self.round.load(Ordering::Acquire) == round {
-            if self.is_broken() {
-                return Err(Broken);
+    /// Takes one step: does what no other member has taken of a range, part by part, and returns when all of it is done.
+    /// What others wrote is then seen. All members take the same steps in the same order, or none.
+    pub(super) fn share(&self, range: Range<usize>, mut work: impl FnMut(Range<usize>)) -> Result<(), Broken> {
+        let Some(office) = self.office else {
+            work(range);
+            return Ok(());
+        };
+        let step = office.step(self.steps.replace(self.steps.get() + 1));
+        let parts = range.len().min(PARTS * office.members);
+        loop {
+            let part = step.taken.fetch_add(1, Ordering::Relaxed);
+            if part >= parts {
+                break;
             }
-            wait_a_little(&mut looks, LOOKS_AT_BARRIER);
+            work(share(range.clone(), part, parts));
+            if step.done.fetch_add(1, Ordering::AcqRel) + 1 == parts {
+                office.waiting.wake();
+            }
         }
-        Ok(())
-    }
-
-    fn break_it(&self) {
-        self.broken.store(true, Ordering::Release);
-    }
-
-    fn is_broken(&self) -> bool {
-        self.broken.load(Ordering::Acquire)
-    }
-
-    /// For the next job; nobody waits now.
-    fn mend(&self) {
-        self.arrived.store(0, Ordering::Relaxed);
-        self.broken.store(false, Ordering::Relaxed);
+        let broken = || office.broken.load(Ordering::Acquire);
+        office.waiting.until(|| step.done.load(Ordering::Acquire) == parts || broken());
+        if broken() { Err(Broken) } else { Ok(()) }
     }
 }
 
-/// Spins, and after some time lets another thread run: the one that is waited for may have no core.
-fn wait_a_little(looks: &mut usize, most: usize) {
-    *looks += 1;
-    if *looks < most {
-        std::hint::spin_loop();
-    } else {
-        thread::yield_now();
+/// Where members wait for each other: awake at first, as it is for less than it takes to fall asleep; then asleep, so
+/// that the one that is waited for may have the core.
+#[derive(Default)]
+struct Waiting {
+    asleep: AtomicUsize,
+    lock: Mutex<()>,
+    woken: Condvar,
+}
+
+impl Waiting {
+    fn until(&self, done: impl Fn() -> bool) {
+        for _ in 0..LOOKS {
+            if done() {
+                return;
+            }
+            std::hint::spin_loop();
+        }
+        let mut locked = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        self.asleep.fetch_add(1, Ordering::Relaxed);
+        // One of the two sees what the other wrote: who falls asleep what it waits for, or who wakes that somebody sleeps.
+        fence(Ordering::SeqCst);
+        while !done() {
+            locked = self.woken.wait(locked).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.asleep.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// To be called after every change that somebody may wait for.
+    fn wake(&self) {
+        fence(Ordering::SeqCst);
+        if self.asleep.load(Ordering::Relaxed) > 0 {
+            drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
+            self.woken.notify_all();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
-    fn every_member_runs_every_job_once() {
+    fn every_part_of_every_step_is_done_once() {
         let mut team = Team::start(3).unwrap();
-        for _ in 0..200 {
-            let ran: Vec<AtomicUsize> = (0..4).map(|_| AtomicUsize::new(0)).collect();
-            team.run(&|member| {
-                assert_eq!(member.of, 4);
-                ran[member.index].fetch_add(1, Ordering::Relaxed);
+        for length in 0..200 {
+            let done: Vec<AtomicUsize> = (0..length).map(|_| AtomicUsize::new(0)).collect();
+            team.run(3, &|member| {
+                for _ in 0..3 {
+                    let part = |part: Range<usize>| part.for_each(|at| _ = done[at].fetch_add(1, Ordering::Relaxed));
+                    member.share(0..length, part).unwrap();
+                }
             });
-            assert!(ran.iter().all(|ran| ran.load(Ordering::Relaxed) == 1));
+            assert!(done.iter().all(|done| done.load(Ordering::Relaxed) == 3));
         }
     }
 
     #[test]
-    fn what_was_written_before_a_meeting_is_seen_after_it() {
+    fn what_was_written_in_a_step_is_seen_after_it() {
         let mut team = Team::start(2).unwrap();
-        let cells: Vec<AtomicUsize> = (0..3).map(|_| AtomicUsize::new(0)).collect();
-        team.run(&|member| {
-            for round in 1..500 {
-                cells[member.index].store(round, Ordering::Relaxed);
-                member.meet().unwrap();
-                assert!(cells.iter().all(|cell| cell.load(Ordering::Relaxed) == round));
-                member.meet().unwrap();
+        let cells: Vec<AtomicUsize> = (0..30).map(|_| AtomicUsize::new(0)).collect();
+        team.run(1000, &|member| {
+            for round in 1..=500 {
+                let write = |part: Range<usize>| part.for_each(|at| cells[at].store(round, Ordering::Relaxed));
+                member.share(0..30, write).unwrap();
+                let read = |_| assert!(cells.iter().all(|cell| cell.load(Ordering::Relaxed) == round));
+                member.share(0..30, read).unwrap();
             }
         });
     }
 
     #[test]
-    fn a_panic_of_one_releases_the_others_and_the_team_goes_on() {
-        let mut team = Team::start(2).unwrap();
-        for unlucky in 0..3 {
-            let job = |member: &Member<'_>| {
-                assert!(member.index != unlucky, "unlucky");
-                assert!(member.meet().is_err());
-            };
-            assert!(catch_unwind(AssertUnwindSafe(|| team.run(&job))).is_err());
-            team.run(&|member| member.meet().unwrap());
+    fn a_helper_that_comes_too_late_is_not_waited_for() {
+        let mut team = Team::start(1).unwrap();
+        let (sender, receiver) = std::sync::mpsc::channel::<()>();
+        let receiver = Mutex::new(receiver);
+        // The helper does not take a step before the caller has taken all of them.
+        team.run(2, &|member| {
+            if member.index == 1 {
+                let _ = receiver.lock().unwrap().recv_timeout(Duration::from_secs(10));
+            }
+            for _ in 0..2 {
+                member.share(0..8, |_| assert_eq!(member.index, 0, "the caller has done it all")).unwrap();
+            }
+            if member.index == 0 {
+                let _ = sender.send(());
+            }
+        });
+    }
+
+    #[test]
+    fn who_waits_long_sleeps_and_is_woken() {
+        let mut team = Team::start(1).unwrap();
+        for slow in [0, 1] {
+            let done = AtomicUsize::new(0);
+            team.run(1, &|member| {
+                let work = |_| {
+                    if member.index == slow {
+                        thread::sleep(Duration::from_millis(20));
+                    }
+                    done.fetch_add(1, Ordering::Relaxed);
+                };
+                member.share(0..2, work).unwrap();
+                assert_eq!(done.load(Ordering::Relaxed), 2);
+            });
         }
     }
 
     #[test]
-    fn who_is_alone_waits_for_nobody() {
-        assert!(Member::alone().meet().is_ok());
+    fn a_panic_of_one_releases_the_others_and_the_team_goes_on() {
+        let mut team = Team::start(2).unwrap();
+        for _ in 0..3 {
+            let job = |member: &Member<'_>| {
+                let shared = member.share(0..100, |part| assert!(!part.contains(&42), "unlucky"));
+                assert!(shared.is_err());
+            };
+            assert!(catch_unwind(AssertUnwindSafe(|| team.run(1, &job))).is_err());
+            team.run(1, &|member| member.share(0..100, |_| ()).unwrap());
+        }
+    }
+
+    #[test]
+    fn who_is_alone_does_everything() {
+        let mut done = Vec::new();
+        assert!(Member::alone().share(2..7, |part| done.extend(part)).is_ok());
+        assert_eq!(done, [2, 3, 4, 5, 6]);
     }
 }
