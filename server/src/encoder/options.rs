@@ -63,7 +63,7 @@ impl Default for EncoderOptions {
             max_batch_tokens: 4_096,
             max_queue_rows: 2_048,
             query_cache_bytes: 32 << 20,
-            bulk_batch_time: Duration::from_millis(50),
+            bulk_batch_time: Duration::from_millis(10),
             quiet_bulk_batch_time: Duration::from_millis(250),
             bulk_share: 0.1,
             registry_retry: Duration::from_secs(5),
