@@ -1,6 +1,6 @@
 //! Logs and metrics: the subscriber, the recorder, and the HTTP page that Prometheus reads.
 
-use std::{future::Future, net::SocketAddr};
+use std::{future::Future, net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
 use axum::{Router, routing::get};
@@ -19,6 +19,9 @@ pub const EVENTS: &str = "vitrine_events_total";
 /// Attribution tokens that were not good, by `reason`.
 pub const BAD_ATTRIBUTION: &str = "vitrine_bad_attribution_tokens_total";
 
+/// How often what histograms were given goes into their buckets: until then, every number takes memory.
+const UPKEEP: Duration = Duration::from_secs(5);
+
 /// Upper ends of the buckets of every histogram of seconds: from 50 µs, doubling, to 26 s.
 fn buckets() -> Vec<f64> {
     (0..20).map(|exponent| 50e-6 * f64::from(1 << exponent)).collect()
@@ -35,12 +38,20 @@ pub fn init_logs(log: &Log) -> anyhow::Result<()> {
     .map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
 }
 
-/// Starts collecting metrics. There is one recorder in a process.
+/// Starts collecting metrics, on a runtime of tokio. There is one recorder in a process.
 pub fn init_metrics() -> anyhow::Result<PrometheusHandle> {
-    PrometheusBuilder::new()
+    let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &buckets())?
         .install_recorder()
-        .context("cannot collect metrics")
+        .context("cannot collect metrics")?;
+    let kept = handle.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(UPKEEP).await;
+            kept.run_upkeep();
+        }
+    });
+    Ok(handle)
 }
 
 /// Serves the metrics at `/metrics` until `shutdown` resolves.
