@@ -48,6 +48,23 @@ impl DeviceSpec {
             }
         }
     }
+
+    /// Memory of the device itself that is free, in bytes. `None` for the CPU, which has none of its own, and where the
+    /// driver does not say.
+    #[must_use]
+    pub fn free_memory(self) -> Option<u64> {
+        match self {
+            #[cfg(feature = "cuda")]
+            Self::Cuda(ordinal) => {
+                use candle_core::cuda_backend::cudarc::driver::CudaContext;
+
+                // It panics as `open` may.
+                let told = catch_unwind(|| CudaContext::new(ordinal).and_then(|context| context.mem_get_info()));
+                told.ok()?.ok().map(|(free, _)| free as u64)
+            }
+            _ => None,
+        }
+    }
 }
 
 impl FromStr for DeviceSpec {

@@ -12,8 +12,7 @@ const RESERVE: u64 = 256 << 20;
 pub(super) fn allowed(device: DeviceSpec, budget: u64, used: u64) -> u64 {
     let free = match device {
         DeviceSpec::Cpu => free_memory(),
-        // Asked of the driver when a version is loaded.
-        DeviceSpec::Cuda(_) => None,
+        DeviceSpec::Cuda(_) => device.free_memory(),
     };
     let bound = if budget == 0 { u64::MAX } else { budget };
     free.map_or(bound, |free| bound.min(used.saturating_add(free.saturating_sub(RESERVE))))
@@ -57,6 +56,6 @@ mod tests {
     fn a_budget_bounds_what_is_free_and_what_is_used_stays_allowed() {
         assert_eq!(allowed(DeviceSpec::Cpu, 10, 4), 10);
         assert!(allowed(DeviceSpec::Cpu, 0, 1 << 50) >= 1 << 50);
-        assert_eq!(allowed(DeviceSpec::Cuda(0), 0, 0), u64::MAX);
+        assert_eq!(allowed(DeviceSpec::Cuda(4096), 0, 0), u64::MAX, "a device that says nothing has no bound");
     }
 }
