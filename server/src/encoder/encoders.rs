@@ -61,7 +61,7 @@ impl Encoders {
     pub(super) fn start_with(options: EncoderOptions, load: Box<dyn Load>) -> Result<Self, StartError> {
         let model: ModelName = options.model.parse().map_err(StartError::Model)?;
         let default: Label = options.label.parse().map_err(StartError::Label)?;
-        let device = Arc::new(Batcher::start(&options.device.to_string(), options.device_options())?);
+        let device = Arc::new(Batcher::start(&options.device.to_string(), options.sharing.clone())?);
         let answering = Arc::new(ArcSwap::default());
         let (publish, loaded) = watch::channel(Vec::new());
         let states = States::default();

@@ -37,13 +37,8 @@ pub struct EncoderOptions {
     pub max_queue_rows: usize,
     /// Memory for the vectors of recent queries, in bytes, for each loaded version.
     pub query_cache_bytes: u64,
-    /// The longest time a query waits because items are being encoded: how much of that runs at once.
-    pub bulk_batch_time: Duration,
-    /// The same for the first query after a second without one. Longer times encode items faster.
-    pub quiet_bulk_batch_time: Duration,
-    /// The part of the device's time that items get even while queries would take all of it. From 0 up to, not
-    /// including, 1.
-    pub bulk_share: f64,
+    /// How queries and items share the device.
+    pub sharing: DeviceOptions,
     /// How long to wait before looking again for a registry that is missing or cannot be read.
     pub registry_retry: Duration,
 }
@@ -63,24 +58,13 @@ impl Default for EncoderOptions {
             max_batch_tokens: 4_096,
             max_queue_rows: 2_048,
             query_cache_bytes: 32 << 20,
-            bulk_batch_time: Duration::from_millis(10),
-            quiet_bulk_batch_time: Duration::from_millis(250),
-            bulk_share: 0.1,
+            sharing: DeviceOptions::default(),
             registry_retry: Duration::from_secs(5),
         }
     }
 }
 
 impl EncoderOptions {
-    pub(super) fn device_options(&self) -> DeviceOptions {
-        DeviceOptions {
-            bulk_batch_time: self.bulk_batch_time,
-            quiet_bulk_batch_time: self.quiet_bulk_batch_time,
-            bulk_share: self.bulk_share,
-            ..DeviceOptions::default()
-        }
-    }
-
     /// The bounds of a version whose longest text has `max_tokens`. The queue holds that many texts of that length.
     pub(super) fn lane_options(&self, max_tokens: usize, cost: RowCost) -> LaneOptions {
         LaneOptions {
