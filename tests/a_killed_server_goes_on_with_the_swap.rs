@@ -87,7 +87,7 @@ impl Scene {
     fn killed(mut self, next: u32) -> Restarted {
         self.server.cut_off();
         let moved = answering_versions(&self.server).contains(&next);
-        Restarted { server: self.server.kill().run(), answered: self.serving, next, moved }
+        Restarted { server: self.server.start.run(), answered: self.serving, next, moved }
     }
 }
 
