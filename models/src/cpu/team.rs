@@ -1,5 +1,5 @@
 //! A few threads that work on one thing together. They wait for the next a moment awake, and then asleep; nothing else
-//! is between them and the caller, and no thread is woken within a forward pass.
+//! is between them and the caller.
 //!
 //! Nobody waits for a thread that has no core: work is taken part by part by whoever is there, and a helper that comes
 //! too late finds it done. Only a part that somebody has begun must be waited for.
