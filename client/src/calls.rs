@@ -6,12 +6,14 @@ use tokio::time::Instant;
 use tonic::{Response, Status, Streaming};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use vitrine::v1::{
-    Catalog, CreateCatalogRequest, DeleteItemRequest, EraseUserRequest, EraseUserResponse, Event, ExportEventsRequest,
-    ExportUserRequest, FeedbackRequest, FeedbackResponse, GenerateImageRequest, GeneratedImage, GetCatalogRequest,
-    GetItemRequest, GetModelRequest, GetModelVersionRequest, Item, ListCatalogsRequest, ListCatalogsResponse,
+    Catalog, Control, CreateCatalogRequest, DeleteControlRequest, DeleteItemRequest, EraseUserRequest,
+    EraseUserResponse, Event, ExportEventsRequest, ExportUserRequest, FeedbackRequest, FeedbackResponse,
+    GenerateImageRequest, GeneratedImage, GetCatalogRequest, GetControlRequest, GetItemRequest, GetModelRequest,
+    GetModelVersionRequest, Item, ListCatalogsRequest, ListCatalogsResponse, ListControlsRequest, ListControlsResponse,
     ListItemsRequest, ListItemsResponse, ListModelsRequest, ListModelsResponse, LoadVersionRequest, Model,
-    ModelVersion, RecommendRequest, RecommendResponse, RollbackRequest, SearchRequest, SearchResponse, SetLabelRequest,
-    UnloadVersionRequest, UpsertItemsRequest, UpsertItemsResponse, WatchVersionsRequest, WatchVersionsResponse,
+    ModelVersion, PutControlRequest, RecommendRequest, RecommendResponse, RollbackRequest, SearchRequest,
+    SearchResponse, SetLabelRequest, UnloadVersionRequest, UpsertItemsRequest, UpsertItemsResponse,
+    WatchVersionsRequest, WatchVersionsResponse,
 };
 
 use crate::{Answers, Client, Error, connection::expired, retry::Repeat};
@@ -72,6 +74,18 @@ impl Client {
         catalog.upsert_items(UpsertItemsRequest) -> UpsertItemsResponse, "UpsertItems", Repeat::Safe
     }
     call! {
+        /// One control. Retried.
+        catalog.get_control(GetControlRequest) -> Control, "GetControl", Repeat::Safe
+    }
+    call! {
+        /// A page of controls. Retried.
+        catalog.list_controls(ListControlsRequest) -> ListControlsResponse, "ListControls", Repeat::Safe
+    }
+    call! {
+        /// Adds or replaces a control. Retried: the second time changes nothing.
+        catalog.put_control(PutControlRequest) -> Control, "PutControl", Repeat::Safe
+    }
+    call! {
         /// A page of models. Retried.
         model.list_models(ListModelsRequest) -> ListModelsResponse, "ListModels", Repeat::Safe
     }
@@ -122,6 +136,17 @@ impl Client {
             async move { service.delete_item(request).await }
         };
         self.call("DeleteItem", repeat, request, send).await
+    }
+
+    /// Removes a control. Retried as [`delete_item`](Self::delete_item) is.
+    pub async fn delete_control(&self, request: DeleteControlRequest) -> Result<(), Error> {
+        let repeat = if request.allow_missing { Repeat::Safe } else { Repeat::Unsafe };
+        let service = self.catalog();
+        let send = |request| {
+            let mut service = service.clone();
+            async move { service.delete_control(request).await }
+        };
+        self.call("DeleteControl", repeat, request, send).await
     }
 
     /// Makes pictures; each comes when it is done. Sent once.

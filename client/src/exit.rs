@@ -12,7 +12,7 @@ pub const FAILED: u8 = 1;
 pub const USAGE: u8 = 2;
 /// Some lines or events were rejected; the others were taken.
 pub const SOME_REJECTED: u8 = 3;
-/// There is no such catalog, item, model or version.
+/// There is no such catalog, item, control, model or version.
 pub const NOT_FOUND: u8 = 4;
 /// No server answers, or it is not ready.
 pub const UNAVAILABLE: u8 = 5;
@@ -26,7 +26,7 @@ Exit codes:
   1  a call failed, or a file could not be read or written
   2  the command line is wrong
   3  some lines or events were rejected, the others were taken
-  4  there is no such catalog, item, model or version
+  4  there is no such catalog, item, control, model or version
   5  no server answers, or it is not ready
   6  the server was too busy or the time ran out: try again later
 

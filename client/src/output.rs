@@ -122,6 +122,12 @@ pub fn item_row(rank: i32, score: f64, item: &Item) -> Vec<String> {
     vec![rank.to_string(), score, item.id.clone(), item.title.clone(), item.brand.clone(), price(item)]
 }
 
+/// Another item of the group of the row above: it has no place of its own.
+pub fn variant_row(score: f64, item: &Item) -> Vec<String> {
+    let (score, title) = (format!("{score:.4}"), format!("  {}", item.title));
+    vec![String::new(), score, item.id.clone(), title, item.brand.clone(), price(item)]
+}
+
 /// The first of the item's categories, or nothing.
 pub fn category(item: &Item) -> String {
     item.categories.first().cloned().unwrap_or_default()
@@ -132,6 +138,9 @@ pub fn price(item: &Item) -> String {
     item.price.as_ref().map(|price| format!("{} {}", price.amount, price.currency)).unwrap_or_default()
 }
 
+/// The stages after the candidate sources of a recommendation, in the order of the pipeline.
+const STAGES: [&str; 7] = ["lexical", "semantic", "fused", "personalized", "boosted", "diversified", "pinned"];
+
 /// The stages that appear in an answer, in the order of the pipeline.
 pub fn stage_names<'a>(results: impl Iterator<Item = &'a Vec<StageScore>>) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
@@ -140,7 +149,7 @@ pub fn stage_names<'a>(results: impl Iterator<Item = &'a Vec<StageScore>>) -> Ve
             names.push(stage.stage.clone());
         }
     }
-    let place = |name: &String| ["lexical", "semantic", "fused", "diversified"].iter().position(|known| known == name);
+    let place = |name: &String| STAGES.iter().position(|known| known == name);
     names.sort_by_key(|name| place(name).unwrap_or(0));
     names
 }
@@ -151,6 +160,20 @@ pub fn stage_cells<'a>(names: &'a [String], stages: &'a [StageScore]) -> impl It
         let stage = stages.iter().find(|stage| stage.stage == *name);
         stage.map(|stage| format!("{:.4} #{}", stage.score, stage.rank)).unwrap_or_default()
     })
+}
+
+/// Prints which of the shop's controls took part in an answer.
+pub fn control_notes(output: Output, applied: &[String]) -> io::Result<()> {
+    if applied.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = applied.iter().map(|name| last_part(name)).collect();
+    output.note(printable(&format!("controls: {}", names.join(", "))))
+}
+
+/// `catalogs/grocery/controls/sale` as `sale`.
+pub fn last_part(name: &str) -> &str {
+    name.rsplit('/').next().unwrap_or(name)
 }
 
 /// Prints what an answer says beside its results.

@@ -25,6 +25,11 @@ impl Violations {
         });
     }
 
+    /// How many fields are wrong so far.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Whether nothing is wrong so far.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -6,6 +6,7 @@
 //! - [`config`]: what an operator sets; [`telemetry`]: logs and metrics.
 //! - [`rpc`]: the gRPC services; they check every field, call what is below, and turn errors into statuses.
 //! - [`search`], [`recommend`]: the pipelines behind the two main calls.
+//! - [`control`]: the shop's own rules for what they show.
 //! - [`serving`]: a catalog with its indexes, kept up to date.
 //! - [`catalog`]: one shop's items and events; [`log`]: the durable log it is made from.
 //! - [`lexical`], [`vector`], [`behaviour`]: what is made from the log: full-text index, vectors, histories.
@@ -16,7 +17,9 @@
 pub mod batch;
 pub mod behaviour;
 pub mod catalog;
+mod check;
 pub mod config;
+pub mod control;
 pub mod encoder;
 pub mod error;
 pub mod filter;

@@ -2,6 +2,7 @@
 
 mod bench;
 mod catalogs;
+mod controls;
 mod events;
 mod feedback;
 mod health;
@@ -21,15 +22,16 @@ use crate::{arguments::Cli, exit, output::line};
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Find items by words and meaning
     Search(search::Search),
-    /// Propose items to a user, beside an item, in a session, or for everybody
     Recommend(recommend::Recommend),
     /// Tell what users did
     Feedback(feedback::Feedback),
     /// Import, look at and delete items
     #[command(subcommand)]
     Items(items::Items),
+    /// The shop's own rules: pin, boost, bury, hide, synonyms, redirect
+    #[command(subcommand)]
+    Controls(controls::Controls),
     /// Import and export events
     #[command(subcommand)]
     Events(events::Events),
@@ -64,6 +66,7 @@ pub async fn run(cli: Cli) -> Result<u8> {
         Command::Recommend(recommend) => recommend.run(global).await,
         Command::Feedback(feedback) => feedback.run(global).await,
         Command::Items(items) => items.run(global).await,
+        Command::Controls(controls) => controls.run(global).await,
         Command::Events(events) => events.run(global).await,
         Command::Users(users) => users.run(global).await,
         Command::Models(models) => models.run(global).await,

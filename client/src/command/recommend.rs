@@ -15,10 +15,12 @@ use crate::{
     arguments::{Global, duration},
     exit,
     exit::Usage,
-    output::{Column, ITEM_COLUMNS, Output, answer_notes, counted, item_row, line, stage_cells, stage_names},
+    output::{
+        Column, ITEM_COLUMNS, Output, answer_notes, control_notes, counted, item_row, line, stage_cells, stage_names,
+    },
 };
 
-/// Propose items.
+/// Propose items to a user, beside an item, in a session, or for everybody
 ///
 /// Examples:
 ///   vitrine recommend --user 1001
@@ -152,6 +154,7 @@ fn print(output: Output, answer: &RecommendResponse, explain: bool) -> Result<()
         });
         output.table(&columns, rows)?;
     }
+    control_notes(output, &answer.applied_controls)?;
     let mut notes = vec![counted(answer.results.len() as i64, "result")];
     if !answer.missing_ids.is_empty() {
         notes.push(format!("not in the catalog: {}", answer.missing_ids.join(", ")));

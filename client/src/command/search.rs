@@ -3,24 +3,25 @@
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use vitrine::v1::{
-    Diversity, Facet, FacetRequest, Personalize, RequestContext, SearchMode, SearchRequest, SearchResponse, Spelling,
-    TotalSizeRelation, search_request::Query,
+    Boost, Diversity, Facet, FacetRequest, Item, Personalize, RequestContext, SearchMode, SearchRequest,
+    SearchResponse, SearchResult, Spelling, StageScore, TotalSizeRelation, search_request::Query,
 };
 
 use crate::{
     arguments::Global,
     exit,
     output::{
-        Column, ITEM_COLUMNS, Output, answer_notes, category, counted, grouped, item_row, line, stage_cells,
-        stage_names,
+        Column, ITEM_COLUMNS, Output, answer_notes, category, control_notes, counted, grouped, item_row, line,
+        printable, stage_cells, stage_names, variant_row,
     },
 };
 
-/// Find items by words and meaning.
+/// Find items by words and meaning
 ///
 /// Examples:
 ///   vitrine search "oat milk" --filter 'brand = "ACME" AND price < 5'
 ///   vitrine search shampoo --facet brand --facet price --explain
+///   vitrine search sneakers --boost '0.5:brand = "ACME"' --group-by attributes.model --group-size 3
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub struct Search {
@@ -57,6 +58,22 @@ pub struct Search {
     /// Move up what the user or visitor likes: 0 is relevance only, 1 liking only; 0.3 if no number is given
     #[arg(long, value_name = "STRENGTH", num_args = 0..=1, default_missing_value = "0.3", require_equals = true)]
     personalize: Option<f64>,
+    /// Raise or lower the score of items that match a filter (repeatable), as '0.5:brand = "X"': -1 to 1, 1 counts four times
+    #[arg(long = "boost", value_name = "STRENGTH:FILTER", value_parser = boost, allow_hyphen_values = true)]
+    boosts: Vec<Boost>,
+    /// Show items that share a value as one result, as `brand` or `attributes.model`
+    #[arg(long, default_value = "", value_name = "KEY", hide_default_value = true)]
+    group_by: String,
+    /// With --group-by: how many items of each group [default: the server's, 1]
+    #[arg(
+        long,
+        requires = "group_by",
+        default_value_t = 0,
+        value_name = "N",
+        hide_default_value = true,
+        allow_negative_numbers = true
+    )]
+    group_size: i32,
     /// Take the words as they are, misspelt or not
     #[arg(long)]
     exact_spelling: bool,
@@ -84,6 +101,13 @@ pub struct Who {
 fn selector(text: &str) -> Result<(String, String), String> {
     let (task, label) = text.split_once('=').ok_or_else(|| format!("`{text}` is not TASK=LABEL"))?;
     Ok((task.to_owned(), label.to_owned()))
+}
+
+fn boost(text: &str) -> Result<Boost, String> {
+    let wrong = || format!("`{text}` is not STRENGTH:FILTER, as 0.5:brand = \"X\"");
+    let (strength, filter) = text.split_once(':').ok_or_else(wrong)?;
+    let strength = strength.trim().parse().map_err(|_| wrong())?;
+    Ok(Boost { filter: filter.trim().to_owned(), strength })
 }
 
 impl Who {
@@ -143,6 +167,9 @@ impl Search {
             filter: self.filter.clone(),
             order_by: self.order_by.clone(),
             facets: facets.collect(),
+            boosts: self.boosts.clone(),
+            group_by: self.group_by.clone(),
+            group_size: self.group_size,
             personalize: self.personalize.map(|strength| Personalize { strength: Some(strength), candidates: 0 }),
             diversity: self.mmr_lambda.map(|lambda| Diversity { mmr_lambda: Some(lambda), ..Default::default() }),
             mode: SearchMode::from(self.mode).into(),
@@ -163,24 +190,43 @@ fn print(output: Output, answer: &SearchResponse, explain: bool) -> Result<()> {
         if !explain {
             columns.push(Column::Text("category"));
         }
-        let rows = answer.results.iter().map(|result| {
-            let item = result.item.clone().unwrap_or_default();
-            let mut row = item_row(result.rank, result.score, &item);
-            row.extend(stage_cells(&stages, &result.stages));
-            row.push(category(&item));
-            row
-        });
-        output.table(&columns, rows)?;
+        let in_groups = answer.results.iter().any(|result| result.group_total > 0);
+        if in_groups {
+            columns.insert(ITEM_COLUMNS.len(), Column::Number("group"));
+        }
+        output.table(&columns, answer.results.iter().flat_map(|result| result_rows(result, &stages, in_groups)))?;
     }
     for facet in &answer.facets {
         print_facet(output, facet)?;
     }
+    if !answer.redirect_uri.is_empty() {
+        output.note(printable(&format!("redirect to {}", answer.redirect_uri)))?;
+    }
+    control_notes(output, &answer.applied_controls)?;
     let at_least = if answer.total_size_relation() == TotalSizeRelation::LowerBound { "at least " } else { "" };
     let mut notes = vec![format!("{at_least}{}", counted(answer.total_size, "result"))];
     if !answer.corrected_query.is_empty() {
         notes.push(format!("searched for “{}”", answer.corrected_query));
     }
     answer_notes(output, notes, &answer.served_by, &answer.degraded, &answer.next_page_token)
+}
+
+/// A result, and below it the variants that came with it.
+fn result_rows(result: &SearchResult, stages: &[String], in_groups: bool) -> Vec<Vec<String>> {
+    let complete = |mut row: Vec<String>, item: &Item, stage_scores: &[StageScore], group: String| {
+        row.extend(in_groups.then_some(group));
+        row.extend(stage_cells(stages, stage_scores));
+        row.push(category(item));
+        row
+    };
+    let group = if result.group_total > 0 { grouped(result.group_total) } else { String::new() };
+    let item = result.item.clone().unwrap_or_default();
+    let mut rows = vec![complete(item_row(result.rank, result.score, &item), &item, &result.stages, group)];
+    rows.extend(result.variants.iter().map(|variant| {
+        let item = variant.item.clone().unwrap_or_default();
+        complete(variant_row(variant.score, &item), &item, &[], String::new())
+    }));
+    rows
 }
 
 fn print_facet(output: Output, facet: &Facet) -> Result<()> {

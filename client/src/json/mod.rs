@@ -53,6 +53,7 @@ macro_rules! json_messages {
 
 json_messages!(
     Catalog,
+    Control,
     EraseUserResponse,
     Event,
     EventResult,

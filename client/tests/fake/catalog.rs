@@ -4,13 +4,15 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 use vitrine::v1::{
-    Catalog, CreateCatalogRequest, DeleteItemRequest, Event, ExportEventsRequest, FieldViolation, GetCatalogRequest,
-    GetItemRequest, GetModelRequest, GetModelVersionRequest, ImportError, ImportEventsRequest, ImportItemsRequest,
-    ImportProgress, ImportStart, IndexStatus, Item, ListCatalogsRequest, ListCatalogsResponse, ListItemsRequest,
-    ListItemsResponse, ListModelsRequest, ListModelsResponse, LoadVersionRequest, Model, ModelVersion, RollbackRequest,
-    SetLabelRequest, UnloadVersionRequest, UpsertItemsRequest, UpsertItemsResponse, VectorIndexStatus, VersionState,
-    WatchVersionsRequest, WatchVersionsResponse, catalog_service_server::CatalogService, import_events_request,
-    import_items_request, model_service_server::ModelService,
+    Catalog, Control, CreateCatalogRequest, DeleteControlRequest, DeleteItemRequest, Event, ExportEventsRequest,
+    FieldViolation, GetCatalogRequest, GetControlRequest, GetItemRequest, GetModelRequest, GetModelVersionRequest,
+    ImportError, ImportEventsRequest, ImportItemsRequest, ImportProgress, ImportStart, IndexStatus, Item,
+    ListCatalogsRequest, ListCatalogsResponse, ListControlsRequest, ListControlsResponse, ListItemsRequest,
+    ListItemsResponse, ListModelsRequest, ListModelsResponse, LoadVersionRequest, Model, ModelVersion,
+    PutControlRequest, RollbackRequest, SetLabelRequest, UnloadVersionRequest, UpsertItemsRequest, UpsertItemsResponse,
+    VectorIndexStatus, VersionState, WatchVersionsRequest, WatchVersionsResponse,
+    catalog_service_server::CatalogService, import_events_request, import_items_request,
+    model_service_server::ModelService,
 };
 
 use super::FakeShop;
@@ -232,6 +234,47 @@ impl CatalogService for FakeShop {
             }
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn get_control(&self, request: Request<GetControlRequest>) -> Result<Response<Control>, Status> {
+        self.arrive("GetControl", &request).await?;
+        let name = request.into_inner().name;
+        let control = self.state().controls.get(&name).cloned();
+        control.map(Response::new).ok_or_else(|| Status::not_found(format!("there is no control `{name}`")))
+    }
+
+    async fn list_controls(
+        &self,
+        request: Request<ListControlsRequest>,
+    ) -> Result<Response<ListControlsResponse>, Status> {
+        self.arrive("ListControls", &request).await?;
+        let request = request.into_inner();
+        let state = self.state();
+        let after = |control: &&Control| control.name > request.page_token;
+        let mut controls: Vec<Control> = state.controls.values().filter(after).cloned().collect();
+        let more = controls.len() > request.page_size as usize;
+        controls.truncate(request.page_size as usize);
+        let last = controls.last().filter(|_| more).map(|control| control.name.clone());
+        Ok(Response::new(ListControlsResponse { controls, next_page_token: last.unwrap_or_default() }))
+    }
+
+    async fn put_control(&self, request: Request<PutControlRequest>) -> Result<Response<Control>, Status> {
+        self.arrive("PutControl", &request).await?;
+        let request = request.into_inner();
+        let control = request.control.ok_or_else(|| Status::invalid_argument("control is required"))?;
+        if !request.validate_only {
+            self.state().controls.insert(control.name.clone(), control.clone());
+        }
+        Ok(Response::new(control))
+    }
+
+    async fn delete_control(&self, request: Request<DeleteControlRequest>) -> Result<Response<()>, Status> {
+        self.arrive("DeleteControl", &request).await?;
+        let request = request.into_inner();
+        if self.state().controls.remove(&request.name).is_none() && !request.allow_missing {
+            return Err(Status::not_found(format!("there is no control `{}`", request.name)));
+        }
+        Ok(Response::new(()))
     }
 }
 

@@ -1,10 +1,11 @@
 //! A fake server: enough of the services, in memory, to try the client against; with scripted failures.
 
 // Each test file uses its own part of it.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports, unused_macros)]
 
 mod catalog;
 mod storefront;
+pub mod terminal;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -28,8 +29,8 @@ use tonic::{
 };
 use tonic_types::{ErrorDetails, StatusExt as _};
 use vitrine::v1::{
-    Event, Item, catalog_service_server::CatalogServiceServer, model_service_server::ModelServiceServer,
-    storefront_service_server::StorefrontServiceServer,
+    Control, Event, Item, SearchRequest, catalog_service_server::CatalogServiceServer,
+    model_service_server::ModelServiceServer, storefront_service_server::StorefrontServiceServer,
 };
 use vitrine_client::{Client, Options};
 
@@ -43,6 +44,10 @@ pub struct State {
     pub items: BTreeMap<String, Item>,
     pub events: Vec<Event>,
     pub labels: BTreeMap<String, u32>,
+    /// By resource name.
+    pub controls: BTreeMap<String, Control>,
+    /// The latest search.
+    pub searched: SearchRequest,
     /// Import position by import id.
     pub positions: HashMap<String, i64>,
     /// The next calls fail with these.
@@ -57,6 +62,13 @@ pub struct State {
     pub silent: bool,
     /// Connections that can be broken.
     links: Vec<AbortHandle>,
+}
+
+impl State {
+    /// All of them, whatever their conditions.
+    fn applied_controls(&self) -> Vec<String> {
+        self.controls.keys().map(|name| name.rsplit('/').next().unwrap_or_default().to_owned()).collect()
+    }
 }
 
 impl FakeShop {

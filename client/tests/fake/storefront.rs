@@ -5,8 +5,8 @@ use tonic::{Request, Response, Status, async_trait};
 use vitrine::v1::{
     Degraded, DegradedReason, EventResult, EventStatus, Facet, FacetValue, FeedbackRequest, FeedbackResponse,
     FieldViolation, GenerateImageRequest, GeneratedImage, Reason, ReasonCode, RecommendRequest, RecommendResponse,
-    Recommendation, SearchRequest, SearchResponse, SearchResult, ServedBy, StageScore, TotalSizeRelation,
-    recommend_request::Target, search_request::Query, storefront_service_server::StorefrontService,
+    Recommendation, SearchRequest, SearchResponse, SearchResult, ServedBy, StageScore, TotalSizeRelation, Variant,
+    control::Action, recommend_request::Target, search_request::Query, storefront_service_server::StorefrontService,
 };
 
 use super::FakeShop;
@@ -27,6 +27,7 @@ impl StorefrontService for FakeShop {
     async fn search(&self, request: Request<SearchRequest>) -> Result<Response<SearchResponse>, Status> {
         self.arrive("Search", &request).await?;
         let request = request.into_inner();
+        self.state().searched = request.clone();
         if request.context.as_ref().is_none_or(|context| context.catalog != "catalogs/shop") {
             return Err(Status::not_found("there is no such catalog"));
         }
@@ -37,10 +38,22 @@ impl StorefrontService for FakeShop {
         let state = self.state();
         let found: Vec<_> = state.items.values().filter(|item| item.title.contains(&text)).cloned().collect();
         let total_size = found.len() as i64;
-        let results = found.into_iter().take(10).zip(1..).map(|(item, rank)| SearchResult {
-            item: Some(item),
+        // With `group_by` everything is of one group.
+        let in_groups = !request.group_by.is_empty();
+        let shown = if in_groups { 1 } else { 10 };
+        let variants = found
+            .iter()
+            .skip(1)
+            .take(request.group_size.max(1) as usize - 1)
+            .zip(2..)
+            .map(|(item, rank)| Variant { item: Some(item.clone()), score: 1.0 / f64::from(60 + rank) });
+        let variants: Vec<_> = if in_groups { variants.collect() } else { Vec::new() };
+        let results = found.iter().take(shown).zip(1..).map(|(item, rank)| SearchResult {
+            item: Some(item.clone()),
             score: 1.0 / f64::from(60 + rank),
             rank,
+            variants: variants.clone(),
+            group_total: if in_groups { total_size } else { 0 },
             stages: vec![
                 stage("lexical", 12.3456 / f64::from(rank), rank),
                 stage("semantic", 0.8 / f64::from(rank), rank + 1),
@@ -53,6 +66,10 @@ impl StorefrontService for FakeShop {
             key: facet.key.clone(),
             values: vec![value("ACME", 1_204), value("Globex", 87)],
             ..Default::default()
+        });
+        let redirect = state.controls.values().find_map(|control| match &control.action {
+            Some(Action::Redirect(redirect)) => Some(redirect.uri.clone()),
+            _ => None,
         });
         let degraded = Degraded {
             reason: DegradedReason::IndexIncomplete.into(),
@@ -67,6 +84,8 @@ impl StorefrontService for FakeShop {
             attribution_token: "token".into(),
             degraded: vec![degraded],
             next_page_token: if total_size > 10 { "page2".into() } else { String::new() },
+            applied_controls: state.applied_controls(),
+            redirect_uri: redirect.unwrap_or_default(),
             ..Default::default()
         }))
     }
@@ -94,6 +113,7 @@ impl StorefrontService for FakeShop {
         Ok(Response::new(RecommendResponse {
             results: results.collect(),
             served_by: served_by(),
+            applied_controls: state.applied_controls(),
             ..Default::default()
         }))
     }

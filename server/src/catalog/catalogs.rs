@@ -217,6 +217,19 @@ mod tests {
         assert!(refused.to_string().contains(file.to_str().unwrap()));
     }
 
+    #[tokio::test]
+    async fn a_log_of_the_first_format_is_brought_up_to_date() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(open(dir.path()).unwrap().create(&id("shoes")).unwrap());
+        let file = dir.path().join("catalogs/shoes/log.db");
+        let connection = rusqlite::Connection::open(&file).unwrap();
+        connection.execute_batch("DROP TABLE controls; UPDATE meta SET value = 1 WHERE key = 'format'").unwrap();
+        drop(connection);
+        let put = || crate::log::Change::PutControl("c".into(), vitrine::v1::Control::default());
+        open(dir.path()).unwrap().get(&id("shoes")).unwrap().append(vec![put()]).await.unwrap();
+        assert_eq!(open(dir.path()).unwrap().get(&id("shoes")).unwrap().controls().len(), 1);
+    }
+
     #[test]
     fn a_log_of_a_newer_format_is_refused_and_left_alone() {
         let dir = tempfile::tempdir().unwrap();

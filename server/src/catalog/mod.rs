@@ -15,18 +15,21 @@ mod id;
 mod plan;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use parking_lot::RwLock;
 use tokio::sync::watch;
+use vitrine::v1::Control;
 
 pub use id::{CatalogId, CatalogIdError};
 
 use crate::Doc;
 use crate::behaviour::Behaviour;
-use crate::log::{Appended, Change, ImportPosition, Log, LogError, Record, Records, Seq, Who};
+use crate::log::{Appended, Change, ControlId, ImportPosition, Log, LogError, Record, Records, Seq, Who};
 use checkpoint::Checkpoint;
 use items::{Items, Table};
 use projection::ItemChange;
@@ -54,6 +57,9 @@ impl Default for CatalogOptions {
     }
 }
 
+/// The shop's rules, by id.
+pub type Controls = BTreeMap<ControlId, Arc<Control>>;
+
 /// One shop's catalog. Reads never wait for writes to the disk.
 pub struct Catalog {
     /// Its name.
@@ -73,6 +79,7 @@ struct State {
     log: Arc<dyn Log>,
     items: Arc<Items>,
     behaviour: Arc<RwLock<Behaviour>>,
+    controls: ArcSwap<Controls>,
     head: watch::Sender<Seq>,
     event_count: AtomicU64,
 }
@@ -100,6 +107,9 @@ impl Catalog {
             log,
             items: Arc::clone(&items),
             behaviour: Arc::clone(&behaviour),
+            controls: ArcSwap::from_pointee(
+                contents.controls.into_iter().map(|(id, control)| (id, Arc::new(control))).collect(),
+            ),
             head: watch::Sender::new(contents.head),
             event_count: AtomicU64::new(contents.event_count),
         });
@@ -161,6 +171,11 @@ impl Catalog {
     /// The last position that is durable and shows. It only grows.
     pub fn head(&self) -> watch::Receiver<Seq> {
         self.state.head.subscribe()
+    }
+
+    /// The controls as they are now: the same map until one of them changes.
+    pub fn controls(&self) -> Arc<Controls> {
+        self.state.controls.load_full()
     }
 
     /// How many events were recorded.

@@ -6,15 +6,16 @@ use std::sync::Arc;
 
 use prost_types::Timestamp;
 use rustc_hash::FxHashMap;
-use vitrine::v1::{Event, Item};
+use vitrine::v1::{Control, Event, Item};
 
-use super::items::Table;
+use super::{Controls, items::Table};
 use crate::Doc;
-use crate::log::{Appended, Change, Entry, Group, ImportPosition, Patch, Seq};
+use crate::log::{Appended, Change, ControlId, Entry, Group, ImportPosition, Patch, Seq};
 
 /// Changes made ready for the log, beside the answers to them.
 pub(super) struct Plan<'a> {
     table: &'a Table,
+    controls: Controls,
     docs: FxHashMap<Arc<str>, Doc>,
     items: FxHashMap<Doc, Option<Arc<Item>>>,
     group: Group,
@@ -32,10 +33,10 @@ pub(super) struct Answer {
 }
 
 impl<'a> Plan<'a> {
-    /// A plan for changes to `table`, recorded at `recorded_ms` (unix milliseconds).
-    pub fn new(table: &'a Table, recorded_ms: i64) -> Self {
+    /// A plan for changes to `table` and `controls`, recorded at `recorded_ms` (unix milliseconds).
+    pub fn new(table: &'a Table, controls: Controls, recorded_ms: i64) -> Self {
         let group = Group { recorded_ms, ..Group::default() };
-        Self { table, docs: FxHashMap::default(), items: FxHashMap::default(), group, answers: Vec::new() }
+        Self { table, controls, docs: FxHashMap::default(), items: FxHashMap::default(), group, answers: Vec::new() }
     }
 
     /// Adds a change, after all those added before.
@@ -45,6 +46,8 @@ impl<'a> Plan<'a> {
             Change::PatchItem(patch) => self.patch(&patch),
             Change::DeleteItem(id) => self.delete(&id),
             Change::Event(event) => self.event(event),
+            Change::PutControl(id, control) => self.put_control(id, control),
+            Change::DeleteControl(id) => self.delete_control(id),
         };
         self.answers.push(answer);
     }
@@ -112,6 +115,26 @@ impl<'a> Plan<'a> {
         Answer { recorded: true, docs, existed: false, unknown }
     }
 
+    /// A control as it already is changes nothing.
+    fn put_control(&mut self, id: ControlId, control: Control) -> Answer {
+        let old = self.controls.get(&id);
+        let (existed, recorded) = (old.is_some(), old.is_none_or(|old| **old != control));
+        if recorded {
+            let control = Arc::new(control);
+            self.controls.insert(Arc::clone(&id), Arc::clone(&control));
+            self.group.entries.push(Entry::PutControl(id, control));
+        }
+        Answer { recorded, docs: Vec::new(), existed, unknown: Vec::new() }
+    }
+
+    fn delete_control(&mut self, id: ControlId) -> Answer {
+        let existed = self.controls.remove(&id).is_some();
+        if existed {
+            self.group.entries.push(Entry::DeleteControl(id));
+        }
+        Answer { recorded: existed, docs: Vec::new(), existed, unknown: Vec::new() }
+    }
+
     fn doc(&self, id: &str) -> Option<Doc> {
         self.docs.get(id).copied().or_else(|| self.table.doc(id))
     }
@@ -170,7 +193,7 @@ mod tests {
     }
 
     fn plan(table: &Table, changes: impl IntoIterator<Item = Change>) -> (Group, Vec<Answer>) {
-        let mut plan = Plan::new(table, 1_500);
+        let mut plan = Plan::new(table, Controls::new(), 1_500);
         for change in changes {
             plan.add(change);
         }
@@ -199,6 +222,16 @@ mod tests {
         assert_eq!(answers.iter().map(|a| a.existed).collect::<Vec<_>>(), [false, false, true, true]);
         let Some(Entry::Upsert(_, last)) = group.entries.last() else { panic!("{group:?}") };
         assert_eq!((group.entries.len(), last.title.as_str(), last.brand.as_str()), (3, "B", "Acme"));
+    }
+
+    #[test]
+    fn a_control_as_it_already_is_is_not_recorded_again() {
+        let put = |note: &str| Change::PutControl("c".into(), Control { note: note.into(), ..Control::default() });
+        let delete = || Change::DeleteControl("c".into());
+        let (group, answers) = plan(&Table::default(), [delete(), put("A"), put("A"), put("B"), delete(), put("B")]);
+        assert_eq!(group.entries.len(), 4);
+        let told: Vec<_> = answers.iter().map(|answer| (answer.recorded, answer.existed)).collect();
+        assert_eq!(told, [(false, false), (true, false), (false, true), (true, true), (true, true), (true, false)]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::checkpoint::Checkpoint;
 use super::plan::{self, Answer, Plan};
-use super::{CatalogId, CatalogOptions, EVERYTHING, State};
+use super::{CatalogId, CatalogOptions, Controls, EVERYTHING, State};
 use crate::log::{Appended, Change, Entry, Group, ImportPosition, LogError, Patch, Record, Records, Seq, Who};
 
 /// What a waiting change costs beside its encoded bytes, so that bounded bytes also mean bounded changes.
@@ -123,6 +123,8 @@ fn encoded_len(change: &Change) -> usize {
         Change::UpsertItem(item) | Change::PatchItem(Patch { item, .. }) => item.encoded_len(),
         Change::DeleteItem(id) => id.len(),
         Change::Event(event) => event.encoded_len(),
+        Change::PutControl(id, control) => id.len() + control.encoded_len(),
+        Change::DeleteControl(id) => id.len(),
     }
 }
 
@@ -206,7 +208,7 @@ impl Thread {
         let counts: Vec<usize> = requests.iter().map(|request| request.changes.len()).collect();
         let (group, answers) = {
             let table = self.state.items.read();
-            let mut plan = Plan::new(&table, self.recorded_ms);
+            let mut plan = Plan::new(&table, Controls::clone(&self.state.controls.load()), self.recorded_ms);
             for request in &mut requests {
                 for change in mem::take(&mut request.changes) {
                     plan.add(change);
@@ -241,7 +243,7 @@ impl Thread {
 
     /// Makes a recorded group visible. Table and behaviour are never locked together: readers take them in any order.
     fn show(&mut self, group: &Group, answers: &[Answer], seqs: &[Option<Seq>]) {
-        let State { items, behaviour, head, event_count, .. } = &*self.state;
+        let State { items, behaviour, controls, head, event_count, .. } = &*self.state;
         if !group.docs.is_empty() {
             items.change(|table| {
                 for (doc, id) in &group.docs {
@@ -250,18 +252,30 @@ impl Thread {
                 }
             });
         }
+        let of_control = |entry: &Entry| matches!(entry, Entry::PutControl(..) | Entry::DeleteControl(_));
+        if group.entries.iter().any(of_control) {
+            let mut now = Controls::clone(&controls.load());
+            for entry in &group.entries {
+                match entry {
+                    Entry::PutControl(id, control) => drop(now.insert(Arc::clone(id), Arc::clone(control))),
+                    Entry::DeleteControl(id) => drop(now.remove(id)),
+                    _ => {}
+                }
+            }
+            controls.store(Arc::new(now));
+        }
         let recorded = answers.iter().filter(|answer| answer.recorded).map(|answer| answer.docs.as_slice());
         let shown: Vec<_> =
             group.entries.iter().zip(recorded).zip(seqs).filter(|(_, seq)| seq.is_some()).map(|(e, _)| e).collect();
         let mut events = 0;
         for some in shown.chunks(APPLIED_AT_ONCE) {
-            if some.iter().any(|(entry, _)| !matches!(entry, Entry::Event(_))) {
+            if some.iter().any(|(entry, _)| matches!(entry, Entry::Upsert(..) | Entry::Delete(..))) {
                 items.change(|table| {
                     for (entry, _) in some {
                         match entry {
                             Entry::Upsert(_, item) => drop(table.upsert(Arc::clone(item))),
                             Entry::Delete(doc, _) => drop(table.remove(*doc)),
-                            Entry::Event(_) => {}
+                            Entry::Event(_) | Entry::PutControl(..) | Entry::DeleteControl(_) => {}
                         }
                     }
                 });

@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use vitrine::v1::Item;
 
 use super::ast::{Comparator, Condition, Expression, Filter, Key, Operand};
-use super::column::{Column, Number};
+use super::column::{Column, Number, Postings};
 use crate::Doc;
 
 /// The values of all items by key.
@@ -165,6 +165,31 @@ impl Columns {
             Values::Numbers(column) => column.present().clone(),
             Values::Both(attribute) => attribute.texts.present() | attribute.numbers.present(),
         }
+    }
+
+    /// A number for each of `docs` that has a value of the key, the same for the same value; of several values of an item
+    /// the first in order counts.
+    pub fn groups(&self, key: &Key, docs: &RoaringBitmap) -> FxHashMap<Doc, u32> {
+        let mut groups = FxHashMap::default();
+        let mut number = 0;
+        let mut take = |postings: &Postings| {
+            number += 1;
+            postings.for_each(|doc| {
+                if docs.contains(doc) {
+                    groups.entry(doc).or_insert(number);
+                }
+            });
+        };
+        match self.values(key) {
+            Values::Texts(column) => column.iter().for_each(|(_, postings)| take(postings)),
+            Values::Numbers(column) => column.iter().for_each(|(_, postings)| take(postings)),
+            Values::Both(attribute) => {
+                attribute.texts.iter().for_each(|(_, postings)| take(postings));
+                attribute.numbers.iter().for_each(|(_, postings)| take(postings));
+            }
+            Values::Truth(_) | Values::Nothing => {}
+        }
+        groups
     }
 
     /// What is held for a key; for categories the whole paths.

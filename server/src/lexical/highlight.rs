@@ -19,7 +19,13 @@ pub struct Highlighter {
 
 impl Highlighter {
     pub(super) fn new(understood: &Understood) -> Self {
-        Self { terms: understood.words.iter().flat_map(|word| &word.terms).map(|(term, _)| term.clone()).collect() }
+        let mut terms: FxHashSet<String> = FxHashSet::default();
+        for word in &understood.words {
+            let last = word.phrases.iter().map(|phrase| &phrase.last);
+            terms.extend(last.chain([word]).flat_map(|word| &word.terms).map(|(term, _)| term.clone()));
+            terms.extend(word.phrases.iter().flat_map(|phrase| phrase.first.iter().cloned()));
+        }
+        Self { terms }
     }
 
     /// The fields that match, the title first. Matching words stand between `<em>` and `</em>`, everything else is

@@ -237,14 +237,14 @@ impl LexicalIndex {
     /// Finds the items that match a query, best first.
     pub fn search(&self, query: &LexicalQuery<'_>) -> Result<LexicalHits, LexicalError> {
         let searcher = self.searcher();
-        let understood = Understood::new(&searcher, &self.fields, &self.ranking, query.text, query.spelling)?;
+        let understood = Understood::new(&searcher, &self.fields, &self.ranking, query)?;
         let found = rank::search(&searcher, &self.fields, &self.ranking, &understood, query)?;
         Ok(LexicalHits { corrected: understood.corrected, ..found })
     }
 
     /// What marks the words of a query in the items found with it.
-    pub fn highlighter(&self, text: &str) -> Result<Highlighter, LexicalError> {
-        let understood = Understood::new(&self.searcher(), &self.fields, &self.ranking, text, true)?;
+    pub fn highlighter(&self, query: &LexicalQuery<'_>) -> Result<Highlighter, LexicalError> {
+        let understood = Understood::new(&self.searcher(), &self.fields, &self.ranking, query)?;
         Ok(Highlighter::new(&understood))
     }
 }

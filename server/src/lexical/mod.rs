@@ -3,6 +3,7 @@
 //! - `words` cuts text into words and terms, whatever the script;
 //! - `index` keeps the index on disk in step with the items;
 //! - `query` understands a query: its words, their stems, compounds and misspellings;
+//! - `synonyms`: words that stand for each other;
 //! - `rank` scores the items that match;
 //! - `highlight` marks the matching words in an item.
 //!
@@ -14,6 +15,7 @@ mod highlight;
 mod index;
 mod query;
 mod rank;
+mod synonyms;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -29,6 +31,7 @@ use thiserror::Error;
 pub use highlight::Highlighter;
 pub use index::LexicalIndex;
 pub use rank::Ranking;
+pub use synonyms::{Phrase, Synonyms};
 
 use crate::Doc;
 
@@ -43,6 +46,8 @@ pub struct LexicalQuery<'a> {
     pub limit: usize,
     /// Whether words that no item has also match words one or two letters away.
     pub spelling: bool,
+    /// What stands for words of the query. Such words are never taken for misspelt.
+    pub synonyms: &'a [Arc<Synonyms>],
 }
 
 /// What was found.

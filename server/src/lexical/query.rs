@@ -6,10 +6,11 @@ use rustc_hash::FxHashMap;
 use tantivy::query::FuzzyTermQuery;
 use tantivy::{Searcher, Term};
 
-use super::LexicalError;
 use super::index::Fields;
 use super::rank::Ranking;
+use super::synonyms::Alternative;
 use super::words::{STEM_MARK, Word, Words, is_spaced};
+use super::{LexicalError, LexicalQuery};
 
 /// More words than this are left out, the last ones first.
 const MAX_WORDS: usize = 48;
@@ -34,12 +35,14 @@ pub(super) struct Understood {
 }
 
 /// One word of a query.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct QueryWord {
     /// The exact form (of the likeliest reading).
     pub(super) text: String,
     /// The terms that match it, each with what it counts.
     pub(super) terms: Vec<(String, f32)>,
+    /// The phrases that match it.
+    pub(super) phrases: Vec<Alternative>,
 }
 
 impl Understood {
@@ -47,33 +50,45 @@ impl Understood {
         searcher: &Searcher,
         fields: &Fields,
         ranking: &Ranking,
-        text: &str,
-        spelling: bool,
+        query: &LexicalQuery<'_>,
     ) -> Result<Self, LexicalError> {
+        let text = query.text;
         let vocabulary = Vocabulary { searcher, fields };
         let mut cutter = Words::new();
         let (mut simple, joined): (Vec<Word>, Vec<Word>) =
             cutter.of(text).into_iter().partition(|word| word.parts == 1);
         simple.truncate(MAX_WORDS);
         let compounds = known_compounds(&simple, &joined, &vocabulary)?;
+        let roots: Vec<&str> = simple.iter().map(Word::root).collect();
+        let mut has_synonyms = vec![false; roots.len()];
+        query.synonyms.iter().for_each(|synonyms| synonyms.covers(&roots, |at| has_synonyms[at] = true));
         let mut understood = Self::default();
         let mut corrections: Vec<(&Word, String)> = Vec::new();
-        let mut before = None;
-        for (word, compounds) in simple.iter().zip(compounds) {
+        let mut row: Vec<(String, usize)> = Vec::new();
+        for ((word, compounds), has_synonyms) in simple.iter().zip(compounds).zip(has_synonyms) {
             let mut meant = QueryWord::new(word, ranking);
             for compound in compounds {
                 meant.add(compound, ranking.compound);
             }
-            let likely =
-                if spelling && !vocabulary.knows(&meant)? { vocabulary.correct(&word.text)? } else { Vec::new() };
+            let certain = has_synonyms || !query.spelling || vocabulary.knows(&meant)?;
+            let likely = if certain { Vec::new() } else { vocabulary.correct(&word.text)? };
             if let Some(likeliest) = likely.first() {
                 corrections.push((word, likeliest.clone()));
-                for meant in read(&likely, &mut cutter, ranking) {
-                    understood.push(meant, &mut before);
+                for (root, meant) in read(&likely, &mut cutter, ranking) {
+                    row.push((root, understood.push(meant)));
                 }
             } else {
-                understood.push(meant, &mut before);
+                row.push((word.root().to_owned(), understood.push(meant)));
             }
+        }
+        for pair in row.windows(2) {
+            let pair = (pair[0].1, pair[1].1);
+            if pair.0 != pair.1 && !understood.neighbours.contains(&pair) {
+                understood.neighbours.push(pair);
+            }
+        }
+        for synonyms in query.synonyms {
+            synonyms.apply(&row, &mut understood.words, ranking);
         }
         if !corrections.is_empty() {
             let mut corrected = text.to_owned();
@@ -85,18 +100,12 @@ impl Understood {
         Ok(understood)
     }
 
-    /// Adds a word, unless it is there, and makes it the neighbour of the one before.
-    fn push(&mut self, word: QueryWord, before: &mut Option<usize>) {
-        let place = self.words.iter().position(|other| other.text == word.text).unwrap_or_else(|| {
+    /// Adds a word, unless it is there. Answers its place.
+    fn push(&mut self, word: QueryWord) -> usize {
+        self.words.iter().position(|other| other.text == word.text).unwrap_or_else(|| {
             self.words.push(word);
             self.words.len() - 1
-        });
-        if let Some(before) = before.replace(place)
-            && before != place
-            && !self.neighbours.contains(&(before, place))
-        {
-            self.neighbours.push((before, place));
-        }
+        })
     }
 }
 
@@ -122,14 +131,15 @@ fn known_compounds(
     Ok(compounds)
 }
 
-/// The words meant by a misspelt one: those of its likeliest reading, which other readings of one word also match.
-fn read(likely: &[String], cutter: &mut Words, ranking: &Ranking) -> Vec<QueryWord> {
-    let mut readings = likely
-        .iter()
-        .map(|text| -> Vec<QueryWord> { cutter.of(text).iter().map(|word| QueryWord::new(word, ranking)).collect() });
+/// The words meant by a misspelt one, each with its root: those of its likeliest reading, which other readings of one word
+/// also match.
+fn read(likely: &[String], cutter: &mut Words, ranking: &Ranking) -> Vec<(String, QueryWord)> {
+    let understood = |word: &Word| (word.root().to_owned(), QueryWord::new(word, ranking));
+    let mut readings =
+        likely.iter().map(|text| -> Vec<(String, QueryWord)> { cutter.of(text).iter().map(understood).collect() });
     let mut words = readings.next().unwrap_or_default();
-    if let [only] = words.as_mut_slice() {
-        for (term, weight) in readings.flatten().flat_map(|word| word.terms) {
+    if let [(_, only)] = words.as_mut_slice() {
+        for (term, weight) in readings.flatten().flat_map(|(_, word)| word.terms) {
             only.add(term, weight * ranking.other_reading);
         }
     }
@@ -139,7 +149,7 @@ fn read(likely: &[String], cutter: &mut Words, ranking: &Ranking) -> Vec<QueryWo
 impl QueryWord {
     /// A word by itself: its exact form and its stem. An item that has the exact form counts 1, one that has another
     /// form of the same stem counts `ranking.stem`.
-    fn new(word: &Word, ranking: &Ranking) -> Self {
+    pub(super) fn new(word: &Word, ranking: &Ranking) -> Self {
         let text = word.text.clone();
         let terms = match &word.stem {
             None => vec![(text.clone(), 1.0), (format!("{STEM_MARK}{text}"), ranking.stem)],
@@ -149,11 +159,11 @@ impl QueryWord {
                 (format!("{STEM_MARK}{stem}"), ranking.stem),
             ],
         };
-        Self { text, terms }
+        Self { text, terms, phrases: Vec::new() }
     }
 
     /// Another term that matches, unless it does already.
-    fn add(&mut self, term: String, weight: f32) {
+    pub(super) fn add(&mut self, term: String, weight: f32) {
         if self.terms.iter().all(|(other, _)| *other != term) {
             self.terms.push((term, weight));
         }

@@ -42,6 +42,8 @@ pub struct Ranking {
     pub compound: f32,
     /// What the second and third reading of a misspelt word count, 0 to 1.
     pub other_reading: f32,
+    /// What a synonym counts beside the word itself, 0 to 1.
+    pub synonym: f32,
     /// The power of the share of the query (by its words' rarity) that an item has.
     pub coverage: f32,
     /// What an item gains whose title has no other words than the query, as a share of its score.
@@ -77,6 +79,7 @@ impl Default for Ranking {
             stem: 0.6,
             compound: 0.7,
             other_reading: 0.5,
+            synonym: 0.8,
             coverage: 0.2,
             title_coverage: 0.5,
             title_phrase: 0.5,
@@ -154,7 +157,7 @@ pub(super) fn search(
     let mut hits: Vec<Vec<Vec<Hit>>> = Vec::with_capacity(understood.words.len());
     let mut tally = Tally::default();
     for word in &understood.words {
-        let of_word = segments.iter().map(|segment| tally.occurrences(segment, word, fields, &lengths));
+        let of_word = segments.iter().map(|segment| tally.occurrences(searcher, segment, word, fields, &lengths));
         hits.push(of_word.collect::<Result<_, _>>()?);
     }
     let items = segments.iter().map(|segment| f64::from(segment.max_doc())).sum::<f64>();
@@ -180,7 +183,7 @@ pub(super) fn search(
             for (field, _) in ranking.fields(fields) {
                 let share = if field == fields.title { ranking.title_phrase } else { ranking.phrase };
                 if share > 0.0 {
-                    for_each_phrase(searcher, segment, field, first, second, |doc| {
+                    for_each_phrase(searcher, segment, field, &[first, second], |doc| {
                         sums[doc as usize].score += share * reward;
                     })?;
                 }
@@ -276,6 +279,7 @@ impl Tally {
     /// The items of a segment that have a word, with what it counts in them.
     fn occurrences(
         &mut self,
+        searcher: &Searcher,
         segment: &SegmentReader,
         word: &QueryWord,
         fields: &Fields,
@@ -298,6 +302,18 @@ impl Tally {
                     let norm = norms[usize::from(fieldnorms.fieldnorm_id(doc))];
                     self.add(doc, weight * norm * postings.term_freq() as f32, in_title);
                     postings.advance();
+                }
+            }
+        }
+        for phrase in &word.phrases {
+            for (field, norms) in &lengths.fields {
+                let fieldnorms = segment.get_fieldnorms_reader(*field)?;
+                for (last, _) in &phrase.last.terms {
+                    let words: Vec<&str> = phrase.first.iter().chain([last]).map(String::as_str).collect();
+                    for_each_phrase(searcher, segment, *field, &words, |doc| {
+                        let norm = norms[usize::from(fieldnorms.fieldnorm_id(doc))];
+                        self.add(doc, phrase.weight * norm, *field == fields.title);
+                    })?;
                 }
             }
         }
@@ -325,16 +341,15 @@ fn inverse_frequency(items: f64, of_word: &[Vec<Hit>]) -> f32 {
     (1.0 + (items - having + 0.5) / (having + 0.5)).ln() as f32
 }
 
-/// Calls `act` for every item of the segment in which the two words stand together.
+/// Calls `act` for every item of the segment in which the words stand together; there are two at least.
 fn for_each_phrase(
     searcher: &Searcher,
     segment: &SegmentReader,
     field: Field,
-    first: &str,
-    second: &str,
+    words: &[&str],
     mut act: impl FnMut(DocId),
 ) -> Result<(), LexicalError> {
-    let phrase = PhraseQuery::new(vec![Term::from_field_text(field, first), Term::from_field_text(field, second)]);
+    let phrase = PhraseQuery::new(words.iter().map(|word| Term::from_field_text(field, word)).collect());
     let weight = phrase.weight(EnableScoring::disabled_from_searcher(searcher))?;
     weight.for_each_no_score(segment, &mut |docs| docs.iter().for_each(|doc| act(*doc)))?;
     Ok(())

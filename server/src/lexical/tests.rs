@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use prost_types::value::Kind;
@@ -10,7 +11,7 @@ use roaring::RoaringBitmap;
 use tempfile::TempDir;
 use vitrine::v1::Item;
 
-use super::{LexicalHits, LexicalIndex, LexicalQuery};
+use super::{LexicalHits, LexicalIndex, LexicalQuery, Phrase, Synonyms};
 use crate::Doc;
 
 fn item(title: &str, description: &str) -> Item {
@@ -26,7 +27,11 @@ fn index(items: &[Item]) -> (TempDir, LexicalIndex) {
 }
 
 fn search(index: &LexicalIndex, text: &str) -> LexicalHits {
-    index.search(&LexicalQuery { text, allowed: None, limit: 10, spelling: true }).unwrap()
+    index.search(&wording(text, &[])).unwrap()
+}
+
+fn wording<'a>(text: &'a str, synonyms: &'a [Arc<Synonyms>]) -> LexicalQuery<'a> {
+    LexicalQuery { text, allowed: None, limit: 10, spelling: true, synonyms }
 }
 
 fn found(index: &LexicalIndex, text: &str) -> Vec<Doc> {
@@ -47,7 +52,7 @@ fn groceries() -> Vec<Item> {
 }
 
 fn highlights(index: &LexicalIndex, text: &str, item: &Item) -> Vec<vitrine::v1::Highlight> {
-    index.highlighter(text).unwrap().highlights(item)
+    index.highlighter(&wording(text, &[])).unwrap().highlights(item)
 }
 
 #[test]
@@ -115,7 +120,7 @@ fn misspelt_words_are_corrected_unless_that_is_off() {
         let hits = search(&index, query);
         assert_eq!(hits.corrected.as_deref(), Some(corrected));
         assert_eq!(hits.hits[0].0, doc, "{query}");
-        let off = LexicalQuery { text: query, allowed: None, limit: 10, spelling: false };
+        let off = LexicalQuery { spelling: false, ..wording(query, &[]) };
         assert_eq!(index.search(&off).unwrap().corrected, None);
     }
     assert_eq!(search(&index, "chocolate").corrected, None);
@@ -123,11 +128,52 @@ fn misspelt_words_are_corrected_unless_that_is_off() {
 }
 
 #[test]
+fn synonyms_find_each_other_and_one_way_ones_only_one_way() {
+    let goods = [
+        item("Grey couch", ""),
+        item("Corner settees", ""),
+        item("Soft drink can", ""),
+        item("Drink holder", "For soft seats"),
+        item("Soda water", ""),
+        item("Laptop sleeve", ""),
+        item("Gaming notebook", ""),
+    ];
+    let (_dir, index) = index(&goods);
+    let phrases = |texts: &[&str]| texts.iter().map(|text| Phrase::new(text)).collect::<Vec<_>>();
+    let synonyms = [
+        Synonyms::new(phrases(&["sofa", "Couches", "settee"]), Vec::new()),
+        Synonyms::new(phrases(&["soda", "soft drinks"]), Vec::new()),
+        Synonyms::new(phrases(&["notebook"]), phrases(&["laptop"])),
+    ]
+    .map(Arc::new);
+    let found = |text: &str| -> Vec<Doc> {
+        index.search(&wording(text, &synonyms)).unwrap().hits.into_iter().map(|(doc, _)| doc).collect()
+    };
+    // No item has the word, and it is not taken for a misspelt `soda`.
+    assert_eq!(found("sofa"), [0, 1]);
+    assert_eq!(index.search(&wording("sofa", &synonyms)).unwrap().corrected, None);
+    assert_eq!(found("sofas grey"), [0, 1]);
+    // A word for a phrase: its words stand together, in any form.
+    assert_eq!(found("soda"), [4, 2]);
+    // And a word for a phrase, both before what has the phrase's words apart.
+    let soft = found("soft drinks");
+    assert!(soft[..2].contains(&2) && soft[..2].contains(&4) && soft[2..] == [3], "{soft:?}");
+    assert_eq!((found("laptop"), found("notebook")), (vec![5, 6], vec![6]));
+    // The word itself counts more than what stands for it.
+    assert_eq!(found("settee"), [1, 0]);
+    let marks = |query: &str, doc: usize| {
+        index.highlighter(&wording(query, &synonyms)).unwrap().highlights(&goods[doc])[0].snippet.clone()
+    };
+    assert_eq!(marks("sofa", 1), "Corner <em>settees</em>");
+    assert_eq!(marks("soda", 2), "<em>Soft</em> <em>drink</em> can");
+}
+
+#[test]
 fn only_allowed_items_are_found_and_all_of_them_are_counted() {
     let items: Vec<Item> = (0..50).map(|_| item("Milk", "")).collect();
     let (_dir, index) = index(&items);
     let allowed = RoaringBitmap::from_iter([3, 7, 11, 40]);
-    let query = LexicalQuery { text: "milk", allowed: Some(&allowed), limit: 3, spelling: true };
+    let query = LexicalQuery { allowed: Some(&allowed), limit: 3, ..wording("milk", &[]) };
     let hits = index.search(&query).unwrap();
     assert_eq!(hits.hits.iter().map(|(doc, _)| *doc).collect::<Vec<_>>(), [3, 7, 11]);
     assert_eq!(hits.matched, allowed);

@@ -36,6 +36,13 @@ pub(super) struct Word {
     pub(super) parts: usize,
 }
 
+impl Word {
+    /// What all forms of the word have in common.
+    pub(super) fn root(&self) -> &str {
+        self.stem.as_deref().unwrap_or(&self.text)
+    }
+}
+
 /// Cuts text into words.
 #[derive(Clone)]
 pub(super) struct Words {

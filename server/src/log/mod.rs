@@ -10,7 +10,7 @@ mod schema;
 
 use std::sync::Arc;
 
-use vitrine::v1::{Event, Item};
+use vitrine::v1::{Control, Event, Item};
 
 use crate::Doc;
 
@@ -32,7 +32,14 @@ pub enum Change {
     DeleteItem(String),
     /// A user did something.
     Event(Event),
+    /// A control is added, or replaces the one with its id.
+    PutControl(ControlId, Control),
+    /// The control with this id is removed.
+    DeleteControl(ControlId),
 }
+
+/// The last part of a control's name.
+pub type ControlId = Arc<str>;
 
 /// A change as it stands in the log.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,7 +62,7 @@ pub enum Appended {
         seq: Seq,
         /// Of an event: its items, in their order. Of an item: itself. Empty for the removal of an id never seen.
         docs: Vec<Doc>,
-        /// Of an item: whether it was there before. A patch of one that was not changed nothing.
+        /// Of an item or a control: whether it was there before. A patch of one that was not changed nothing.
         existed: bool,
         /// Of an event: ids that the catalog has no item of, each once.
         unknown: Vec<String>,
@@ -82,6 +89,10 @@ pub enum Entry {
     Delete(Doc, Arc<str>),
     /// A user did something.
     Event(Box<Event>),
+    /// A control is added or replaced.
+    PutControl(ControlId, Arc<Control>),
+    /// A control is removed.
+    DeleteControl(ControlId),
 }
 
 /// What is recorded together, all or none.
@@ -110,6 +121,8 @@ pub struct Contents {
     pub ids: Vec<String>,
     /// The items that exist.
     pub items: Vec<Item>,
+    /// The controls that exist, by id.
+    pub controls: Vec<(ControlId, Control)>,
 }
 
 /// Which records to read.

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, Trans
 use super::LogError;
 
 /// The format this code writes, and the newest it reads.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
 /// Values of `log.kind`.
 pub(super) const UPSERT: i64 = 1;
@@ -16,9 +16,11 @@ pub(super) const DELETE: i64 = 2;
 pub(super) const EVENT: i64 = 3;
 /// An event that was erased: `key` is empty and `payload` is null.
 pub(super) const ERASED: i64 = 4;
+pub(super) const PUT_CONTROL: i64 = 5;
+pub(super) const DELETE_CONTROL: i64 = 6;
 
-// `log` is the truth; `docs` and `items` are kept in the same transactions so that a start need not read all of it.
-// `log.key` is the item's or the event's id, `log.payload` the item or event as protocol buffer.
+// `log` is the truth; `docs`, `items` and `controls` are kept in the same transactions so that a start need not read all
+// of it. `log.key` is the id of the item, event or control, `log.payload` itself as protocol buffer.
 // `items` holds the position of each item's last change, so also of its removal.
 const TABLES: &str = "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -34,6 +36,8 @@ const TABLES: &str = "
     CREATE TABLE items (doc INTEGER PRIMARY KEY, seq INTEGER NOT NULL UNIQUE) STRICT;
     CREATE TABLE imports (id TEXT PRIMARY KEY, position INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 ";
+/// What format 2 has beside them: the controls that exist, each with the position where it was put.
+const CONTROLS: &str = "CREATE TABLE controls (id TEXT PRIMARY KEY, seq INTEGER NOT NULL) STRICT, WITHOUT ROWID;";
 
 /// Opens the one connection that writes; makes the tables if the file is new.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, LogError> {
@@ -53,9 +57,14 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, LogError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sorted)?;
     match format(&transaction).map_err(sorted)? {
         Some(FORMAT) => {}
+        Some(1) => {
+            transaction.execute_batch(CONTROLS).map_err(sorted)?;
+            transaction.execute("UPDATE meta SET value = ?1 WHERE key = 'format'", [FORMAT]).map_err(sorted)?;
+        }
         Some(found) => return Err(LogError::Newer { path: path.to_path_buf(), found, known: FORMAT }),
         None => {
             transaction.execute_batch(TABLES).map_err(sorted)?;
+            transaction.execute_batch(CONTROLS).map_err(sorted)?;
             let created_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
             for (key, value) in [("format", FORMAT), ("created_ms", created_ms), ("event_count", 0)] {
                 transaction.execute("INSERT INTO meta VALUES (?1, ?2)", (key, value)).map_err(sorted)?;

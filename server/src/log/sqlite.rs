@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use parking_lot::Mutex;
 use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params, params_from_iter, types::Value};
-use vitrine::v1::{Event, Item};
+use vitrine::v1::{Control, Event, Item};
 
-use super::schema::{self, DELETE, ERASED, EVENT, UPSERT};
+use super::schema::{self, DELETE, DELETE_CONTROL, ERASED, EVENT, PUT_CONTROL, UPSERT};
 use super::{Change, Contents, Entry, Group, Log, LogError, Record, Records, Seq, Who};
 use crate::Doc;
 
@@ -77,6 +77,8 @@ impl SqliteLog {
             UPSERT => Change::UpsertItem(Item::decode(payload.as_slice()).map_err(undecodable)?),
             DELETE => Change::DeleteItem(key),
             EVENT => Change::Event(Event::decode(payload.as_slice()).map_err(undecodable)?),
+            PUT_CONTROL => Change::PutControl(key.into(), Control::decode(payload.as_slice()).map_err(undecodable)?),
+            DELETE_CONTROL => Change::DeleteControl(key.into()),
             _ => return Err(self.corrupt(format!("record {seq}: kind {kind}"))),
         };
         Ok(Record { seq: position(seq), recorded_ms, change })
@@ -86,7 +88,7 @@ impl SqliteLog {
 impl Log for SqliteLog {
     fn load(&self) -> Result<Contents, LogError> {
         // One read transaction: all of one moment.
-        let (contents, payloads) = self.reading(|connection| {
+        let (contents, items, controls) = self.reading(|connection| {
             let transaction = connection.unchecked_transaction()?;
             let meta = |key: &str| {
                 transaction.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get::<_, i64>(0))
@@ -100,19 +102,28 @@ impl Log for SqliteLog {
                     .prepare("SELECT id FROM docs ORDER BY doc")?
                     .query_map([], |row| row.get(0))?
                     .collect::<rusqlite::Result<_>>()?,
-                items: Vec::new(),
+                ..Contents::default()
             };
-            let payloads = transaction
+            let items = transaction
                 .prepare("SELECT payload FROM items JOIN log USING (seq) WHERE kind = ?1 ORDER BY seq")?
                 .query_map([UPSERT], |row| row.get(0))?
                 .collect::<rusqlite::Result<Vec<Vec<u8>>>>()?;
-            Ok((contents, payloads))
+            let controls = transaction
+                .prepare("SELECT id, payload FROM controls JOIN log USING (seq) ORDER BY id")?
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect::<rusqlite::Result<Vec<(String, Vec<u8>)>>>()?;
+            Ok((contents, items, controls))
         })?;
-        let items = payloads
+        let items = items
             .iter()
             .map(|payload| Item::decode(payload.as_slice()).map_err(|error| self.corrupt(format!("an item: {error}"))))
             .collect::<Result<_, _>>()?;
-        Ok(Contents { items, ..contents })
+        let decoded = |(id, payload): &(String, Vec<u8>)| {
+            let control = Control::decode(payload.as_slice());
+            Ok((id.as_str().into(), control.map_err(|error| self.corrupt(format!("control {id}: {error}")))?))
+        };
+        let controls = controls.iter().map(decoded).collect::<Result<_, _>>()?;
+        Ok(Contents { items, controls, ..contents })
     }
 
     fn append(&self, group: &Group) -> Result<Vec<Option<Seq>>, LogError> {
@@ -233,6 +244,10 @@ fn write(connection: &mut Connection, mut head: Seq, group: &Group) -> rusqlite:
         let mut set_item = transaction.prepare_cached(
             "INSERT INTO items (doc, seq) VALUES (?1, ?2) ON CONFLICT (doc) DO UPDATE SET seq = excluded.seq",
         )?;
+        let mut set_control = transaction.prepare_cached(
+            "INSERT INTO controls (id, seq) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET seq = excluded.seq",
+        )?;
+        let mut drop_control = transaction.prepare_cached("DELETE FROM controls WHERE id = ?1")?;
         for (doc, id) in &group.docs {
             add_doc.execute(params![doc, id])?;
         }
@@ -256,6 +271,15 @@ fn write(connection: &mut Connection, mut head: Seq, group: &Group) -> rusqlite:
                         add_record.execute(params![seq, group.recorded_ms, EVENT, event.event_id, payload])?;
                     events += written as i64;
                     written
+                }
+                Entry::PutControl(id, control) => {
+                    control.encode_raw(&mut payload);
+                    set_control.execute(params![id, seq])?;
+                    add_record.execute(params![seq, group.recorded_ms, PUT_CONTROL, id, payload])?
+                }
+                Entry::DeleteControl(id) => {
+                    drop_control.execute([id])?;
+                    add_record.execute(params![seq, group.recorded_ms, DELETE_CONTROL, id, payload])?
                 }
             };
             seqs.push((written > 0).then_some(position(seq)));

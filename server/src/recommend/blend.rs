@@ -53,11 +53,14 @@ impl Blend {
             }
         }
         let totals = totals.iter().filter(|&(doc, total)| *total > 0.0 && eligible(doc));
-        let mut best = top(totals.map(|(doc, total)| (doc, *total)).collect(), want.considered());
+        let boosted = totals.map(|(doc, total)| (doc, want.rules.boosted(doc, *total)));
+        let (buried, totals): (Vec<_>, Vec<_>) = boosted.partition(|(doc, _)| want.rules.buries(*doc));
+        let mut best = top(totals, want.considered());
         if let (Some(diversity), Some(vectors)) = (want.diversity, vectors) {
             best = mmr::diversify(&best, |doc| vectors.vector(doc), diversity.lambda, want.count);
         }
         best.truncate(want.count);
+        best.extend(top(buried, want.count - best.len()));
         let scores: Vec<Vec<f32>> = self.parts.iter().map(Part::scores).collect();
         best.into_iter().map(|(doc, score)| self.explain(doc, score, &scores)).collect()
     }

@@ -20,6 +20,8 @@ pub enum Source {
     Again,
     /// What many want.
     Popular,
+    /// What the shop wants.
+    Pinned,
 }
 
 impl Source {
@@ -31,6 +33,7 @@ impl Source {
             Self::Similar => "similar",
             Self::Again => "buy_again",
             Self::Popular => "popular",
+            Self::Pinned => "pinned",
         }
     }
 
@@ -42,6 +45,7 @@ impl Source {
             Self::Similar => ReasonCode::Similar,
             Self::Again => ReasonCode::BuyAgain,
             Self::Popular => ReasonCode::Popular,
+            Self::Pinned => ReasonCode::Pinned,
         }
     }
 }

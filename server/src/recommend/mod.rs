@@ -42,6 +42,7 @@ pub use similar::Neighbours;
 
 use crate::Doc;
 use crate::behaviour::{Behaviour, Entry, History, Person, weight};
+use crate::control::{self, Rules};
 use blend::Blend;
 use taste::Taste;
 
@@ -76,6 +77,8 @@ pub struct Want<'a> {
     pub exclude_interacted: Option<Interacted<'a>>,
     /// Makes the results differ from each other.
     pub diversity: Option<Diversity>,
+    /// The shop's own rules. What they hide is in neither `allowed` nor `beyond`.
+    pub rules: &'a Rules,
 }
 
 /// A way of having dealt with items.
@@ -180,6 +183,7 @@ impl Recommender<'_> {
         if let Some(beyond) = want.beyond {
             self.relax(&mut ranking, want, &(beyond - &exclude));
         }
+        pin(&mut ranking.results, want, &eligible);
         ranking
     }
 
@@ -260,6 +264,28 @@ impl Interacted<'_> {
         };
         let entries = history.actions.iter().chain(history.shown).chain(history.refused);
         entries.filter(|entry| entry.seconds() >= since).filter(counts).map(|entry| entry.doc).collect()
+    }
+}
+
+/// Puts items where the shop wants them.
+fn pin(results: &mut Vec<Recommended>, want: &Want<'_>, eligible: &impl Fn(Doc) -> bool) {
+    let mut pinned = Vec::new();
+    for &(place, doc) in want.rules.pins.iter().filter(|&&(_, doc)| eligible(doc)) {
+        let found = results.iter().position(|result| result.doc == doc).map(|at| results.remove(at));
+        pinned.push((place, Recommended::pinned(doc, found)));
+    }
+    control::pin(results, pinned);
+    results.truncate(want.count);
+}
+
+impl Recommended {
+    /// An item that the shop pins, whether a source found it or not.
+    fn pinned(doc: Doc, found: Option<Self>) -> Self {
+        let reason = Reason { code: Source::Pinned.code(), sources: Vec::new() };
+        let stage = Stage { source: Source::Pinned, score: 0.0, rank: 1 };
+        let mut pinned = found.unwrap_or(Self { doc, score: 0.0, stages: Vec::new(), reason: reason.clone() });
+        pinned.stages.push(stage);
+        Self { reason, ..pinned }
     }
 }
 

@@ -15,6 +15,7 @@ struct Shop {
     options: RecommendOptions,
     all: RoaringBitmap,
     none: RoaringBitmap,
+    rules: Rules,
 }
 
 impl Shop {
@@ -24,6 +25,7 @@ impl Shop {
             options: RecommendOptions::default(),
             all: (0..DOCS).collect(),
             none: RoaringBitmap::new(),
+            rules: Rules::default(),
         }
     }
 
@@ -34,7 +36,15 @@ impl Shop {
     }
 
     fn want(&self, count: usize) -> Want<'_> {
-        Want { count, allowed: &self.all, beyond: None, exclude: &self.none, exclude_interacted: None, diversity: None }
+        Want {
+            count,
+            allowed: &self.all,
+            beyond: None,
+            exclude: &self.none,
+            exclude_interacted: None,
+            diversity: None,
+            rules: &self.rules,
+        }
     }
 
     fn recommend(&self, target: &Target<'_>, want: &Want<'_>) -> Ranking {
@@ -65,6 +75,31 @@ impl Neighbours for Line {
 
 fn docs(ranking: &Ranking) -> Vec<Doc> {
     ranking.results.iter().map(|result| result.doc).collect()
+}
+
+#[test]
+fn pinned_items_stand_where_the_shop_wants_them() {
+    let mut shop = Shop::new();
+    for doc in 0..6 {
+        for user in 0..6 - doc {
+            shop.happens(EventType::Purchase, &format!("u{user}"), "", &[doc], 60);
+        }
+    }
+    let docs = |shop: &Shop, want: &Want<'_>| -> Vec<Doc> {
+        shop.recommend(&Target::Popular(None), want).results.iter().map(|result| result.doc).collect()
+    };
+    assert_eq!(docs(&shop, &shop.want(4)), [0, 1, 2, 3]);
+    // One that was found, one that was not, two for one place.
+    shop.rules.pins = vec![(0, 20), (1, 3), (1, 21)];
+    assert_eq!(docs(&shop, &shop.want(6)), [20, 3, 21, 0, 1, 2]);
+    let pinned = shop.recommend(&Target::Popular(None), &shop.want(4)).results.swap_remove(1);
+    assert_eq!((pinned.doc, pinned.reason.code), (3, ReasonCode::Pinned));
+    assert!(pinned.score > 0.0 && pinned.stages.iter().any(|stage| stage.source == Source::Pinned));
+    // What may not be shown is not, pinned or not.
+    let some: RoaringBitmap = [0, 1, 21].into_iter().collect();
+    assert_eq!(docs(&shop, &Want { allowed: &some, ..shop.want(6) }), [0, 21, 1]);
+    let exclude: RoaringBitmap = [20, 3].into_iter().collect();
+    assert_eq!(docs(&shop, &Want { exclude: &exclude, ..shop.want(3) }), [0, 21, 1]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `CatalogService`: catalogs and the items in them. Imports are in [`super::import`].
+//! `CatalogService`: catalogs and the items in them. Imports are in [`super::import`], controls in [`super::control`].
 
 use std::{pin::Pin, sync::Arc};
 
@@ -7,15 +7,17 @@ use tokio::{sync::mpsc, task};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 use vitrine::v1::{
-    Catalog, CreateCatalogRequest, DeleteItemRequest, Event, ExportEventsRequest, GetCatalogRequest, GetItemRequest,
-    ImportEventsRequest, ImportItemsRequest, ImportProgress, IndexStatus, Item, ListCatalogsRequest,
-    ListCatalogsResponse, ListItemsRequest, ListItemsResponse, UpsertItemsRequest, UpsertItemsResponse,
+    Catalog, Control, CreateCatalogRequest, DeleteControlRequest, DeleteItemRequest, Event, ExportEventsRequest,
+    GetCatalogRequest, GetControlRequest, GetItemRequest, ImportEventsRequest, ImportItemsRequest, ImportProgress,
+    IndexStatus, Item, ListCatalogsRequest, ListCatalogsResponse, ListControlsRequest, ListControlsResponse,
+    ListItemsRequest, ListItemsResponse, PutControlRequest, UpsertItemsRequest, UpsertItemsResponse,
     catalog_service_server::CatalogService,
 };
 
-use super::{App, check, import, log_status, now_ms, search::parse_filter, timestamp};
+use super::{App, control, import, log_status, now_ms, timestamp};
 use crate::{
     catalog::{catalogs::CatalogsError, export::EventPages, items::Table},
+    check,
     error::{Violations, internal, invalid, not_found, status},
     log::{Appended, Change, Field, Patch},
     serving::{ServingError, Shop},
@@ -76,7 +78,8 @@ impl CatalogService for App {
         let shop = self.shop("parent", &request.parent)?;
         let mut violations = Violations::default();
         let size = check::page_size(&mut violations, "page_size", request.page_size, DEFAULT_PAGE, MAX_PAGE);
-        let filter = parse_filter(&mut violations, "filter", &request.filter, self.config.limits.max_filter_chars);
+        let filter = check::filter(&mut violations, "filter", &request.filter, self.config.limits.max_filter_chars)
+            .unwrap_or_default();
         violations.into_result()?;
         let hash = stable_hash(("ListItems", &request.parent, &request.filter));
         let after = self.list_position(&request.page_token, hash)?;
@@ -159,6 +162,25 @@ impl CatalogService for App {
         let start = request.start_time.as_ref().map_or(i64::MIN, millis);
         let end = request.end_time.as_ref().map_or(i64::MAX, millis);
         Ok(Response::new(export(shop.catalog().events(start..end))))
+    }
+
+    async fn get_control(&self, request: Request<GetControlRequest>) -> Result<Response<Control>, Status> {
+        control::get(self, request.get_ref())
+    }
+
+    async fn list_controls(
+        &self,
+        request: Request<ListControlsRequest>,
+    ) -> Result<Response<ListControlsResponse>, Status> {
+        control::list(self, request.get_ref())
+    }
+
+    async fn put_control(&self, request: Request<PutControlRequest>) -> Result<Response<Control>, Status> {
+        control::put(self, request.into_inner()).await
+    }
+
+    async fn delete_control(&self, request: Request<DeleteControlRequest>) -> Result<Response<()>, Status> {
+        control::delete(self, request.into_inner()).await
     }
 }
 

@@ -3,8 +3,9 @@
 use tonic::{Request, Response, Status};
 use vitrine::v1::{Event, EventResult, EventStatus, FeedbackRequest, FeedbackResponse};
 
-use super::{App, check, log_status, now_ms};
+use super::{App, log_status, now_ms};
 use crate::{
+    check,
     error::{Violations, invalid},
     log::{Appended, Change},
     telemetry,

@@ -3,8 +3,11 @@
 use tonic::{Request, Response, Status};
 use vitrine::v1::{GenerateImageRequest, ImageFormat, generate_image_request::Condition};
 
-use super::{App, ImageStream, check, context};
-use crate::error::{Violations, no_model, not_found};
+use super::{App, ImageStream, context};
+use crate::{
+    check,
+    error::{Violations, no_model, not_found},
+};
 
 const MAX_IMAGES: i32 = 64;
 const MAX_PIXELS: i32 = 1_024;

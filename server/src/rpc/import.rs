@@ -12,8 +12,9 @@ use vitrine::v1::{
     import_events_request, import_items_request,
 };
 
-use super::{App, catalog::create_status, check, log_status, now_ms};
+use super::{App, catalog::create_status, log_status, now_ms};
 use crate::{
+    check,
     error::{Violations, internal, invalid},
     log::{Appended, Change, ImportPosition},
     serving::Shop,

@@ -20,6 +20,7 @@ use vitrine::v1::{
 
 use crate::{
     catalog::CatalogId,
+    check,
     config::Config,
     encoder::{EncoderError, Encoders, TEXT_EMBEDDING},
     error::{self, exhausted, internal, invalid, not_found, out_of_time, unavailable},
@@ -33,7 +34,7 @@ use crate::{
 };
 
 mod catalog;
-mod check;
+mod control;
 mod deadline;
 mod feedback;
 mod generate;

@@ -12,8 +12,9 @@ use vitrine::v1::{
 };
 use vitrine_registry::{Label, ModelName, Registry, RegistryError, Version, labels::Before};
 
-use super::{App, check};
+use super::App;
 use crate::{
+    check,
     encoder::{Refused, Transition, VersionStatus, Wish},
     error::{Violations, internal, invalid, not_found, status, unavailable},
     token::stable_hash,

@@ -9,9 +9,10 @@ use vitrine::v1::{
 use super::{
     App,
     catalog::{Sent, export},
-    check, log_status,
+    log_status,
 };
 use crate::{
+    check,
     error::{Violations, invalid},
     log::Who,
 };

@@ -6,20 +6,21 @@ use prost::Message as _;
 use roaring::RoaringBitmap;
 use tonic::{Request, Response, Status};
 use vitrine::v1::{
-    Degraded, DegradedReason, EventType, ForSession, ItemView, Reason, RecommendRequest, RecommendResponse,
+    Degraded, DegradedReason, EventType, ForSession, ItemView, Placement, Reason, RecommendRequest, RecommendResponse,
     Recommendation, StageScore, recommend_request::Target as Asked,
 };
 
 use super::{
-    App, check, context,
+    App, context,
     deadline::deadline,
     now_ms, present,
-    search::{allowed, diversify, parse_filter},
+    search::{allowed, diversify},
 };
 use crate::{
     Doc,
     behaviour::Session,
     catalog::items::Table,
+    check,
     error::{Violations, internal, not_found},
     filter::Filter,
     recommend::{Diversity, Interacted, Neighbours, RecommendOptions, Recommended, Recommender, Target, Want},
@@ -77,7 +78,7 @@ fn check_request(app: &App, request: &RecommendRequest) -> Result<Checked, Statu
     }
     let page_size = check::page_size(v, "page_size", request.page_size, DEFAULT_PAGE, limits.max_page_size);
     check::enumeration::<ItemView>(v, "view", request.view, "BASIC or FULL");
-    let filter = parse_filter(v, "filter", &request.filter, limits.max_filter_chars);
+    let filter = check::filter(v, "filter", &request.filter, limits.max_filter_chars).unwrap_or_default();
     let diversity = request.diversity.as_ref().and_then(|diversity| diversify(v, diversity));
     if request.exclude_items.len() > MAX_EXCLUDED {
         let count = request.exclude_items.len();
@@ -185,8 +186,10 @@ fn answer(
     let person = behaviour.person(&context.user_id, &context.visitor_id);
     let now = now_ms();
     let (mut allowed, mut beyond) = (allowed(&table, &checked.filter), None);
+    let mut rules = shop.controls().rules(placement(request), None, now, &table, table.servable());
+    allowed -= &rules.hidden;
     if request.strict_filter == Some(false) && !checked.filter.is_empty() {
-        beyond = Some(table.servable().clone());
+        beyond = Some(table.servable() - &rules.hidden);
     }
     let mut known = Known::default();
     let session;
@@ -221,6 +224,8 @@ fn answer(
     exclude.extend(request.exclude_items.iter().filter_map(|id| table.doc(id)));
     exclude.extend(known.docs.iter().copied());
     let vectors = semantic.map(|(_, generation)| generation.index().as_ref() as &dyn Neighbours);
+    // The places of the pages before are taken.
+    rules.pins.iter_mut().for_each(|(place, _)| *place = place.saturating_sub(checked.shown.len()));
     let options = RecommendOptions::default();
     let recommender = Recommender { behaviour: &behaviour, vectors, now_ms: now, options: &options };
     let want = Want {
@@ -234,6 +239,7 @@ fn answer(
             .as_ref()
             .map(|_| Interacted { types: &checked.types, window_seconds: checked.window_seconds }),
         diversity: checked.diversity.map(|(lambda, candidates)| Diversity { lambda, candidates }),
+        rules: &rules,
     };
     let mut ranking = recommender.recommend(&target, &want);
     drop(behaviour);
@@ -272,7 +278,19 @@ fn answer(
         attribution_token,
         degraded,
         next_page_token,
+        applied_controls: rules.applied,
     })
+}
+
+/// Where the answer is shown.
+fn placement(request: &RecommendRequest) -> Placement {
+    match &request.target {
+        Some(Asked::SimilarToItems(_)) => Placement::SimilarToItems,
+        Some(Asked::ForSession(_)) => Placement::ForSession,
+        Some(Asked::BoughtTogether(_)) => Placement::BoughtTogether,
+        Some(Asked::Popular(_)) => Placement::Popular,
+        Some(Asked::ForUser(_)) | None => Placement::ForUser,
+    }
 }
 
 /// What a session's events are about, and ids that the catalog lacks.

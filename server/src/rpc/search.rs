@@ -6,16 +6,18 @@ use prost::Message as _;
 use roaring::RoaringBitmap;
 use tonic::{Request, Response, Status};
 use vitrine::v1::{
-    Facet, FacetRequest, ItemView, Personalize, SearchMode, SearchRequest, SearchResponse, SearchResult, Spelling,
-    TotalSizeRelation, fusion, search_request,
+    Facet, FacetRequest, ItemView, Personalize, Placement, SearchMode, SearchRequest, SearchResponse, SearchResult,
+    Spelling, TotalSizeRelation, Variant, fusion, search_request,
 };
 
-use super::{App, check, context, deadline::deadline, now_ms, picture, present, search_status};
+use super::{App, context, deadline::deadline, now_ms, picture, present, search_status};
 use crate::{
+    Doc,
     catalog::items::Table,
-    config,
+    check, config,
+    control::parse_boosts,
     error::{Violations, internal, invalid, no_model},
-    filter::{Filter, OrderBy},
+    filter::{Filter, Key, OrderBy},
     recommend::{RecommendOptions, taste::Taste},
     search::{self, Plan, Query, Ranking, fusion::Method, personal::Personal},
     serving::Shop,
@@ -29,6 +31,9 @@ const MAX_FACET_VALUES: i32 = 300;
 const MAX_REORDERED: i32 = 1_000;
 const DEFAULT_REORDERED: usize = 100;
 const DEFAULT_PERSONAL: f64 = 0.3;
+
+const MAX_BOOSTS: usize = 20;
+const MAX_GROUP: i32 = 100;
 
 /// What of a request the pipeline does not need.
 struct Checked {
@@ -86,7 +91,8 @@ fn check_request(app: &App, shop: &Shop, request: &SearchRequest, deadline: Inst
         mode => mode,
     };
     let query = query(v, request, mode, limits.max_query_chars);
-    let mut parse = |field: &str, text: &str| parse_filter(v, field, text, limits.max_filter_chars);
+    let mut parse =
+        |field: &str, text: &str| check::filter(v, field, text, limits.max_filter_chars).unwrap_or_default();
     let filter = parse("filter", &request.filter);
     let canonical = parse("canonical_filter", &request.canonical_filter);
     let order_by = if request.order_by.is_empty() {
@@ -98,17 +104,28 @@ fn check_request(app: &App, shop: &Shop, request: &SearchRequest, deadline: Inst
     let diversity = request.diversity.as_ref().and_then(|diversity| diversify(v, diversity));
     let personal = request.personalize.as_ref().and_then(|personalize| personal(v, personalize, request, shop));
     check_facets(v, &request.facets);
+    let group_by = group_by(v, request);
+    if request.boosts.len() > MAX_BOOSTS {
+        v.add("boosts", format!("has {} entries; at most {MAX_BOOSTS} are allowed", request.boosts.len()));
+    }
+    let boosts = parse_boosts(v, "boosts", &request.boosts);
     violations.into_result()?;
 
     let hash =
         stable_hash(SearchRequest { page_size: 0, page_token: String::new(), ..request.clone() }.encode_to_vec());
     let offset = app.open_page(&request.page_token, hash)?.offset as usize;
     let filter = canonical.and(filter);
-    let allowed = Arc::new(allowed(&shop.catalog().items.read(), &filter));
+    let table = shop.catalog().items.read();
+    let mut allowed = allowed(&table, &filter);
+    let text = if let Query::Text(text) = &query { Some(&**text) } else { None };
+    let mut rules = shop.controls().rules(Placement::Search, text, now_ms(), &table, &allowed);
+    rules.add_boosts(&boosts, &table);
+    drop(table);
+    allowed -= &rules.hidden;
     let plan = Plan {
         query,
         mode,
-        allowed,
+        allowed: Arc::new(allowed),
         spelling: request.spelling() != Spelling::Off,
         fusion,
         lexical_weight,
@@ -119,6 +136,8 @@ fn check_request(app: &App, shop: &Shop, request: &SearchRequest, deadline: Inst
         personal,
         diversity,
         order_by,
+        group_by,
+        rules,
         deadline,
     };
     Ok(Checked { plan, filter, page_size, offset, hash })
@@ -127,19 +146,6 @@ fn check_request(app: &App, shop: &Shop, request: &SearchRequest, deadline: Inst
 /// The items that may be served and match `filter`.
 pub fn allowed(table: &Table, filter: &Filter) -> RoaringBitmap {
     if filter.is_empty() { table.servable().clone() } else { table.columns().evaluate(filter) & table.servable() }
-}
-
-/// Parses a filter; what is wrong with it goes to `violations`.
-pub fn parse_filter(violations: &mut Violations, field: &str, text: &str, limit: usize) -> Filter {
-    let before = text.chars().count();
-    if before > limit {
-        violations.add(field, format!("has {before} characters; at most {limit} are allowed"));
-        return Filter::default();
-    }
-    Filter::parse(text).unwrap_or_else(|error| {
-        violations.add(field, error.to_string());
-        Filter::default()
-    })
 }
 
 fn query(v: &mut Violations, request: &SearchRequest, mode: SearchMode, limit: usize) -> Query {
@@ -227,6 +233,24 @@ fn reordered(v: &mut Violations, field: &str, candidates: i32) -> usize {
     }
 }
 
+/// The key and how many items of a group are shown.
+fn group_by(v: &mut Violations, request: &SearchRequest) -> Option<(Key, usize)> {
+    if !(0..=MAX_GROUP).contains(&request.group_size) {
+        v.add("group_size", format!("is {}; it must be 0 to {MAX_GROUP}", request.group_size));
+    }
+    if request.group_by.is_empty() {
+        if request.group_size != 0 {
+            v.add("group_size", "is only for a request with `group_by`");
+        }
+        return None;
+    }
+    let key = Key::named(&request.group_by);
+    if !matches!(&key, Key::Brand) && !matches!(&key, Key::Attribute(name) if !name.is_empty()) {
+        v.add("group_by", "must be `brand` or `attributes.NAME`");
+    }
+    Some((key, usize::try_from(request.group_size).unwrap_or_default().max(1)))
+}
+
 /// What counts of the person who searches; nothing for somebody unknown.
 fn personal(v: &mut Violations, wanted: &Personalize, request: &SearchRequest, shop: &Shop) -> Option<Personal> {
     let strength = wanted.strength.unwrap_or(DEFAULT_PERSONAL);
@@ -268,7 +292,7 @@ fn count(shop: &Shop, checked: &Checked, ranking: &Ranking, request: &FacetReque
     let matching = if request.excluded_filter_keys.is_empty() || widened == checked.filter {
         None
     } else {
-        let allowed = allowed(&shop.catalog().items.read(), &widened);
+        let allowed = allowed(&shop.catalog().items.read(), &widened) - &checked.plan.rules.hidden;
         Some(search::matching(shop, &checked.plan, ranking, &allowed).map_err(search_status)?)
     };
     let table = shop.catalog().items.read();
@@ -287,8 +311,8 @@ fn assemble(
 ) -> SearchResponse {
     let words = ranking.corrected.as_deref().or(text);
     // A page without marks is better than none.
-    let highlighter = words.and_then(|words| shop.lexical().highlighter(words).ok());
-    let total_size = ranking.matching.len() as i64;
+    let highlighter = words.and_then(|words| shop.lexical().highlighter(&checked.plan.wording(words, None, 0)).ok());
+    let total_size = ranking.total as i64;
     let ranked = ranking.hits.len();
     let end = (checked.offset + checked.page_size).min(ranked);
     let table = shop.catalog().items.read();
@@ -304,10 +328,17 @@ fn assemble(
                 score: hit.score,
                 rank: place as i32 + 1,
                 stages: hit.stages,
+                variants: hit
+                    .variants
+                    .into_iter()
+                    .filter_map(|(doc, score)| variant(&table, doc, score, view))
+                    .collect(),
+                group_total: hit.group_total as i64,
             })
         })
         .collect();
     drop(table);
+    let rules = &checked.plan.rules;
     let next_page_token = if end < ranked {
         app.tokens.page(&Page { request: checked.hash, offset: end as u64, ..Page::default() })
     } else {
@@ -325,5 +356,12 @@ fn assemble(
         degraded: ranking.degraded,
         next_page_token,
         results,
+        applied_controls: rules.applied.clone(),
+        redirect_uri: rules.redirect_uri.clone(),
     }
+}
+
+fn variant(table: &Table, doc: Doc, score: f32, view: ItemView) -> Option<Variant> {
+    let item = table.item(doc).filter(|_| table.servable().contains(doc))?;
+    Some(Variant { item: Some(present(item, view)), score: f64::from(score) })
 }

@@ -12,7 +12,7 @@ use crate::Doc;
 #[derive(Clone, Copy, Debug)]
 pub struct RankedList<'a> {
     /// The retriever's name, as `lexical`.
-    pub name: &'a str,
+    pub name: &'static str,
     /// How much the list counts: finite and not negative. 0 keeps its candidates without counting their scores.
     pub weight: f64,
     /// What its scores mean.

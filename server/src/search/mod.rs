@@ -1,17 +1,19 @@
-//! The pipeline behind Search: lexical and semantic retrieval side by side, both within the filter; fused once;
-//! personalised and diversified, or ordered. Pages, facets and highlights are cut from its [`Ranking`] by the rpc layer.
+//! The pipeline behind Search: lexical and semantic retrieval side by side, both within the filter; fused once; boosted,
+//! personalised and diversified, or ordered; grouped; and last the shop's own rules. Pages, facets and highlights are cut
+//! from its [`Ranking`] by the rpc layer.
 
 use std::{sync::Arc, time::Instant};
 
 use roaring::RoaringBitmap;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 use tokio::task;
 use vitrine::v1::{Degraded, DegradedReason, SearchMode, ServedBy, StageScore};
 
 use crate::{
     Doc,
+    control::Rules,
     encoder::{EncoderError, Pinned},
-    filter::OrderBy,
+    filter::{Key, OrderBy},
     lexical::{LexicalError, LexicalHits, LexicalQuery},
     serving::{Generation, Shop},
     telemetry::timed,
@@ -19,10 +21,12 @@ use crate::{
 };
 
 pub mod fusion;
+pub mod group;
 pub mod mmr;
 pub mod personal;
+mod rank;
 
-use fusion::{Method, RankedList, Scale, fuse};
+use fusion::Method;
 use personal::Personal;
 
 /// What is looked for.
@@ -63,6 +67,10 @@ pub struct Plan {
     pub diversity: Option<(f64, usize)>,
     /// Orders by a key instead of by relevance.
     pub order_by: Option<OrderBy>,
+    /// Shows items that share a value of this key as one, and so many of them.
+    pub group_by: Option<(Key, usize)>,
+    /// The shop's own rules, and the request's boosts. What they hide is not in `allowed`.
+    pub rules: Rules,
     /// When the caller stops waiting.
     pub deadline: Instant,
 }
@@ -76,6 +84,10 @@ pub struct Hit {
     pub score: f64,
     /// What each stage thought of it.
     pub stages: Vec<StageScore>,
+    /// Others of its group, best first.
+    pub variants: Vec<(Doc, f32)>,
+    /// How many of its group match; 0: it is in none.
+    pub group_total: u64,
 }
 
 /// What a search found.
@@ -85,6 +97,8 @@ pub struct Ranking {
     pub hits: Vec<Hit>,
     /// Every matching item, ranked or not: what facets and totals count.
     pub matching: RoaringBitmap,
+    /// How many results there are: matching items, or groups of them.
+    pub total: u64,
     /// The query as it was understood, if words were corrected.
     pub corrected: Option<String>,
     /// The versions that took part.
@@ -156,7 +170,7 @@ pub async fn search(
     };
     let shop = Arc::clone(shop);
     let words = words?;
-    Ok(task::spawn_blocking(move || timed("rank", || rank(&shop, &plan, words, &near, ranking))).await?)
+    Ok(task::spawn_blocking(move || timed("rank", || rank::rank(&shop, &plan, words, &near, ranking))).await?)
 }
 
 /// Every item within `allowed` that the search `ranking` came from would match: for facets that leave a condition out.
@@ -168,8 +182,7 @@ pub fn matching(
 ) -> Result<RoaringBitmap, SearchError> {
     let mut matching = match &plan.query {
         Query::Text(text) if plan.mode != SearchMode::Semantic => {
-            let query = LexicalQuery { text, allowed: Some(allowed), limit: 1, spelling: plan.spelling };
-            shop.lexical().search(&query)?.matched
+            shop.lexical().search(&plan.wording(text, Some(allowed), 1))?.matched
         }
         _ => RoaringBitmap::new(),
     };
@@ -178,7 +191,27 @@ pub fn matching(
     {
         matching.extend(meaning.search(plan, allowed)?.into_iter().map(|(doc, _)| doc));
     }
+    matching.extend(plan.pins().iter().map(|&(_, doc)| doc).filter(|&doc| allowed.contains(doc)));
     Ok(matching)
+}
+
+impl Plan {
+    /// A search for `text` by words.
+    pub fn wording<'a>(&'a self, text: &'a str, allowed: Option<&'a RoaringBitmap>, limit: usize) -> LexicalQuery<'a> {
+        LexicalQuery { text, allowed, limit, spelling: self.spelling, synonyms: &self.rules.synonyms }
+    }
+
+    /// The items that the shop wants at a place; none in an order of the customer's own.
+    fn pins(&self) -> &[(usize, Doc)] {
+        if self.order_by.is_none() { &self.rules.pins } else { &[] }
+    }
+}
+
+impl Hit {
+    /// An item of which nothing is said yet.
+    fn of(doc: Doc) -> Self {
+        Self { doc, score: 0.0, stages: Vec::new(), variants: Vec::new(), group_total: 0 }
+    }
 }
 
 impl Meaning {
@@ -203,9 +236,7 @@ impl Meaning {
 
 fn lexical(shop: &Shop, plan: &Plan) -> Result<LexicalHits, SearchError> {
     let Query::Text(text) = &plan.query else { return Ok(LexicalHits::default()) };
-    let query =
-        LexicalQuery { text, allowed: Some(&plan.allowed), limit: plan.lexical_candidates, spelling: plan.spelling };
-    Ok(shop.lexical().search(&query)?)
+    Ok(shop.lexical().search(&plan.wording(text, Some(&plan.allowed), plan.lexical_candidates))?)
 }
 
 type Nearest = (Vec<(Doc, f32)>, Meaning, Pinned);
@@ -231,101 +262,4 @@ fn degraded_by(error: &EncoderError) -> Degraded {
         _ => DegradedReason::EncoderUnavailable,
     };
     Degraded { reason: reason as i32, detail: format!("found by words only: {error}") }
-}
-
-/// Fuses, then diversifies or orders.
-fn rank(shop: &Shop, plan: &Plan, words: Option<LexicalHits>, near: &[(Doc, f32)], mut ranking: Ranking) -> Ranking {
-    let words = words.unwrap_or_default();
-    let similar = ranking.meaning.as_ref().map(|meaning| meaning.similar(near, &words.hits)).unwrap_or_default();
-    // A match by words whose vector is not made yet is taken to be as similar as the others are.
-    let lacking = mean_of(&similar, &words.hits);
-    let lists = [
-        RankedList {
-            name: "lexical",
-            weight: plan.lexical_weight,
-            scale: Scale::Share(words.title_match),
-            lacking: 0.0,
-            hits: &words.hits,
-        },
-        RankedList { name: "semantic", weight: plan.semantic_weight, scale: Scale::Cosine, lacking, hits: &similar },
-    ];
-    let present: Vec<RankedList<'_>> = lists.into_iter().filter(|list| !list.hits.is_empty()).collect();
-    let stages = stage_scores(&present);
-    // One list alone keeps its own scores: there is nothing to fuse.
-    let mut order: Vec<(Doc, f32)> = match present.as_slice() {
-        [only] => only.hits.to_vec(),
-        _ => fuse(&present, plan.fusion).into_iter().map(|fused| (fused.doc, fused.score)).collect(),
-    };
-    let fused = (present.len() > 1).then(|| order.clone());
-
-    ranking.matching = words.matched;
-    // Ordered by a key, near misses by meaning would stand among the matches: they only step in when no word matches.
-    if plan.order_by.is_none() || ranking.matching.is_empty() {
-        ranking.matching.extend(near.iter().map(|&(doc, _)| doc));
-    }
-    ranking.corrected = words.corrected;
-
-    let (mut personalized, mut diversified) = (None, None);
-    if let Some(order_by) = &plan.order_by {
-        let table = shop.catalog().items.read();
-        let mut docs: Vec<Doc> = ranking.matching.iter().collect();
-        table.columns().sort(order_by, &mut docs);
-        docs.truncate(plan.lexical_candidates);
-        let scores: FxHashMap<Doc, f32> = order.into_iter().collect();
-        order = docs.into_iter().map(|doc| (doc, scores.get(&doc).copied().unwrap_or_default())).collect();
-    } else {
-        let vectors = ranking.meaning.as_ref().map(|meaning| &**meaning.generation.index());
-        if let Some(personal) = &plan.personal {
-            let rest = order.split_off(personal.candidates.min(order.len()));
-            order = personal.reorder(&order, vectors);
-            personalized = Some(order.clone());
-            order.extend(rest);
-        }
-        if let (Some((lambda, candidates)), Some(vectors)) = (plan.diversity, vectors) {
-            let rest = order.split_off(candidates.min(order.len()));
-            order = mmr::diversify(&order, |doc| vectors.vector(doc), lambda, order.len());
-            diversified = Some(order.clone());
-            order.extend(rest);
-        }
-    }
-
-    let extra = [("fused", fused), ("personalized", personalized), ("diversified", diversified)];
-    let extra: Vec<_> = extra.iter().filter_map(|(name, hits)| Some((*name, ranks(hits.as_deref()?)))).collect();
-    ranking.hits = order
-        .into_iter()
-        .map(|(doc, score)| {
-            let mut own = stages.get(&doc).cloned().unwrap_or_default();
-            own.extend(extra.iter().filter_map(|(name, ranks)| {
-                let &(rank, score) = ranks.get(&doc)?;
-                Some(stage(name, score, rank))
-            }));
-            Hit { doc, score: f64::from(score), stages: own }
-        })
-        .collect();
-    ranking
-}
-
-/// The mean score in `list` of those documents of `among` that it has; 0 if there are none.
-fn mean_of(list: &[(Doc, f32)], among: &[(Doc, f32)]) -> f32 {
-    let among: FxHashSet<Doc> = among.iter().map(|&(doc, _)| doc).collect();
-    let known = || list.iter().filter(|(doc, _)| among.contains(doc));
-    known().map(|(_, score)| score).sum::<f32>() / known().count().max(1) as f32
-}
-
-fn stage_scores(lists: &[RankedList<'_>]) -> FxHashMap<Doc, Vec<StageScore>> {
-    let mut stages: FxHashMap<Doc, Vec<StageScore>> = FxHashMap::default();
-    for list in lists {
-        for (rank, &(doc, score)) in (1..).zip(list.hits) {
-            stages.entry(doc).or_default().push(stage(list.name, score, rank));
-        }
-    }
-    stages
-}
-
-fn ranks(hits: &[(Doc, f32)]) -> FxHashMap<Doc, (i32, f32)> {
-    (1..).zip(hits).map(|(rank, &(doc, score))| (doc, (rank, score))).collect()
-}
-
-fn stage(name: &str, score: f32, rank: i32) -> StageScore {
-    StageScore { stage: name.to_owned(), score: f64::from(score), rank }
 }

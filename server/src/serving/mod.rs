@@ -25,6 +25,7 @@ use crate::{
         catalogs::{Catalogs, CatalogsError},
         projection::{Tail, TailOptions, tail},
     },
+    control::Controls,
     encoder::{Encoder, Encoders},
     lexical::{LexicalError, LexicalIndex},
 };
@@ -190,6 +191,7 @@ pub struct Shop {
     catalog: Arc<Catalog>,
     lexical: Arc<LexicalIndex>,
     tail: Mutex<Option<Tail>>,
+    controls: ArcSwap<Controls>,
     generations: ArcSwap<Vec<Arc<Generation>>>,
     /// Held while the generations are exchanged.
     serving: Mutex<()>,
@@ -200,7 +202,7 @@ impl Shop {
         let lexical = Arc::new(LexicalIndex::open(&catalog.dir().join("lexical"))?);
         let tail = tail("lexical", Arc::clone(&catalog), Arc::clone(&lexical), TailOptions::default())?;
         let (tail, generations) = (Mutex::new(Some(tail)), ArcSwap::default());
-        Ok(Self { catalog, lexical, tail, generations, serving: Mutex::new(()) })
+        Ok(Self { catalog, lexical, tail, controls: ArcSwap::default(), generations, serving: Mutex::new(()) })
     }
 
     /// Its items and events.
@@ -216,6 +218,17 @@ impl Shop {
     /// How many changes of the log its full-text index has not shown yet.
     pub fn lexical_lag(&self) -> u64 {
         self.tail.lock().as_ref().map_or(0, Tail::lag)
+    }
+
+    /// Its controls, as the catalog has them now.
+    pub fn controls(&self) -> Arc<Controls> {
+        let (ready, stored) = (self.controls.load_full(), self.catalog.controls());
+        if ready.are_of(&stored) {
+            return ready;
+        }
+        let ready = Arc::new(Controls::new(stored));
+        self.controls.store(Arc::clone(&ready));
+        ready
     }
 
     /// Its vectors made by `encoder`, if they are open.

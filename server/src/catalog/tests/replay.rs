@@ -25,6 +25,14 @@ fn calls() -> impl Strategy<Value = Vec<(Vec<Change>, bool)>> {
             event(&format!("e{id}"), &items.iter().map(String::as_str).collect::<Vec<_>>())
         }),
     ];
+    let control = prop_oneof![
+        2 => (0..4_u8, 0..3_u8).prop_map(|(id, note)| {
+            let control = Control { note: format!("N{note}"), ..Control::default() };
+            Change::PutControl(format!("c{id}").into(), control)
+        }),
+        1 => (0..5_u8).prop_map(|id| Change::DeleteControl(format!("c{id}").into())),
+    ];
+    let change = prop_oneof![13 => change, 2 => control];
     prop::collection::vec((prop::collection::vec(change, 0..12), prop::bool::weighted(0.2)), 1..8)
 }
 
@@ -35,6 +43,7 @@ struct Memory {
     items: Vec<(String, Option<Item>)>,
     /// Live, servable, and in the order of ids.
     docs: [Vec<Doc>; 3],
+    controls: Controls,
     /// In the behaviour, and counted.
     events: [u64; 2],
     head: Seq,
@@ -47,6 +56,7 @@ impl Memory {
         Self {
             items: (0..table.doc_count() as Doc).map(item).collect(),
             docs: [table.live().iter().collect(), table.servable().iter().collect(), table.list(None).collect()],
+            controls: Controls::clone(&catalog.controls()),
             events: [catalog.behaviour.read().events(), catalog.event_count()],
             head: *catalog.head().borrow(),
         }
@@ -61,7 +71,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let dir = tempfile::tempdir().unwrap();
         let mut catalog = open(dir.path());
-        let (mut items, mut events) = (BTreeMap::new(), BTreeSet::new());
+        let (mut items, mut events, mut controls) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
         for (changes, reopen) in calls {
             for change in &changes {
                 match change {
@@ -71,6 +81,8 @@ proptest! {
                     }
                     Change::DeleteItem(id) => drop(items.remove(id)),
                     Change::Event(event) => drop(events.insert(event.event_id.clone())),
+                    Change::PutControl(id, control) => drop(controls.insert(id.clone(), Arc::new(control.clone()))),
+                    Change::DeleteControl(id) => drop(controls.remove(id)),
                 }
             }
             let count = changes.len();
@@ -89,8 +101,9 @@ proptest! {
         };
         prop_assert_eq!(&now, &items);
         prop_assert_eq!(catalog.event_count(), events.len() as u64);
+        prop_assert_eq!(&*catalog.controls(), &controls);
         // What the records say, one after the other.
-        let (mut replayed, mut seen) = (BTreeMap::new(), Vec::new());
+        let (mut replayed, mut seen, mut ruled) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
         for (n, record) in catalog.read(Seq(0), usize::MAX >> 1).unwrap().into_iter().enumerate() {
             prop_assert_eq!(record.seq, Seq(n as u64 + 1));
             match record.change {
@@ -98,9 +111,12 @@ proptest! {
                 Change::PatchItem(patch) => panic!("the log holds whole items: {patch:?}"),
                 Change::DeleteItem(id) => drop(replayed.remove(&id)),
                 Change::Event(event) => seen.push(event.event_id),
+                Change::PutControl(id, control) => drop(ruled.insert(id, Arc::new(control))),
+                Change::DeleteControl(id) => drop(ruled.remove(&id)),
             }
         }
         prop_assert_eq!(replayed, items);
+        prop_assert_eq!(ruled, controls);
         seen.sort();
         prop_assert!(seen.into_iter().eq(events));
     }

@@ -4,7 +4,7 @@ use prost_types::{Struct, Timestamp, Value, value::Kind};
 use tonic::Status;
 use vitrine::v1::{Event, EventType, Item, Money, RequestContext};
 
-use crate::{catalog::CatalogId, encoder::TEXT_EMBEDDING, error::Violations};
+use crate::{catalog::CatalogId, encoder::TEXT_EMBEDDING, error::Violations, filter::Filter, log::ControlId};
 
 const MAX_ID_CHARS: usize = 128;
 const MAX_TITLE_CHARS: usize = 1_000;
@@ -38,6 +38,22 @@ pub fn item_name(field: &str, name: &str) -> Result<(CatalogId, String), Status>
         return Ok((catalog, item.to_owned()));
     }
     violations.add(field, format!("is {}; it must look like `catalogs/NAME/items/ID`", quoted(name)));
+    Err(violations.into_status())
+}
+
+/// Parses `catalogs/{catalog}/controls/{control}`.
+pub fn control_name(field: &str, name: &str) -> Result<(CatalogId, ControlId), Status> {
+    let mut violations = Violations::default();
+    match name.split_once("/controls/") {
+        // The rules for the ids are the same.
+        Some((catalog, control)) => match control.parse::<CatalogId>() {
+            Ok(_) => return Ok((catalog_name(field, catalog)?, control.into())),
+            Err(_) => {
+                violations.add(field, "must end with 1 to 63 characters of a-z, 0-9 and -, starting with a letter");
+            }
+        },
+        None => violations.add(field, format!("is {}; it must look like `catalogs/NAME/controls/ID`", quoted(name))),
+    }
     Err(violations.into_status())
 }
 
@@ -81,6 +97,16 @@ pub fn text(violations: &mut Violations, field: &str, text: &str, limit: usize) 
     if text.len() > limit && text.chars().count() > limit {
         violations.add(field, format!("has {} characters; at most {limit} are allowed", text.chars().count()));
     }
+}
+
+/// A filter of at most `limit` characters, if nothing is wrong with it. An empty one matches everything.
+pub fn filter(violations: &mut Violations, field: &str, filter: &str, limit: usize) -> Option<Filter> {
+    let before = violations.len();
+    text(violations, field, filter, limit);
+    if violations.len() > before {
+        return None;
+    }
+    Filter::parse(filter).map_err(|error| violations.add(field, error.to_string())).ok()
 }
 
 /// An item as the shop sends it.

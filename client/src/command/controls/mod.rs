@@ -1,0 +1,312 @@
+//! `vitrine controls`.
+
+mod words;
+
+use anyhow::Result;
+use clap::{Args, Subcommand, ValueEnum};
+use prost_types::Timestamp;
+use vitrine::v1::{
+    Boost, Bury, Condition, Control, DeleteControlRequest, GetControlRequest, Hide, ListControlsRequest, Pin,
+    Placement, PutControlRequest, QueryMatch, Redirect, Synonyms, control,
+};
+
+use crate::{
+    arguments::{Global, time},
+    exit,
+    output::{Column, Output, counted, json_line, last_part, line},
+};
+
+/// What to do with the shop's own rules.
+#[derive(Debug, Subcommand)]
+pub enum Controls {
+    /// List the controls by name, and say what each does and when
+    List {
+        /// How many at most; 0: all
+        #[arg(long, short = 'n', default_value_t = 50, value_name = "N")]
+        limit: usize,
+    },
+    /// Show one control
+    Get {
+        /// The control, as `milk-first`
+        id: String,
+    },
+    /// Add a control, or replace the one of that name
+    ///
+    /// Examples:
+    ///   vitrine controls put milk-first pin milk-1 --query milk
+    ///   vitrine controls put spring boost 'brand = "ACME"' 0.5 --from 2026-03-01 --until 2026-06-01
+    ///   vitrine controls put sofas synonyms sofa couch settee
+    #[command(verbatim_doc_comment)]
+    Put {
+        /// Its name: 1 to 63 characters of a-z, 0-9 and `-`, starting with a letter
+        id: String,
+        #[command(subcommand)]
+        action: Action,
+    },
+    /// Remove controls
+    Delete {
+        /// The controls, as `milk-first`
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<String>,
+        /// No error if there is none
+        #[arg(long)]
+        allow_missing: bool,
+    },
+}
+
+/// What a control does.
+#[derive(Debug, Subcommand)]
+pub enum Action {
+    /// Put an item at a place
+    ///
+    /// Examples:
+    ///   vitrine controls put milk-first pin milk-1 --query milk
+    ///   vitrine controls put gift-second pin gift-7 --position 2 --placement for-user --placement popular
+    #[command(verbatim_doc_comment)]
+    Pin {
+        /// The item's id
+        item: String,
+        /// The place among all results, from 1
+        #[arg(long, default_value_t = 1, value_name = "N", allow_negative_numbers = true)]
+        position: i32,
+        #[command(flatten)]
+        rule: Rule,
+    },
+    /// Raise or lower the score of items
+    ///
+    /// Examples:
+    ///   vitrine controls put spring boost 'brand = "ACME"' 0.5 --from 2026-03-01 --until 2026-06-01
+    ///   vitrine controls put fewer-refills boost 'categories: "Refills"' -0.5 --query-part soap
+    #[command(verbatim_doc_comment)]
+    Boost {
+        /// Which items, as: brand = "X" AND price < 5
+        filter: String,
+        /// -1 to 1, not 0: 1 counts an item four times, 0.5 twice, -0.5 half
+        #[arg(allow_negative_numbers = true)]
+        strength: f64,
+        #[command(flatten)]
+        rule: Rule,
+    },
+    /// Put items behind all others
+    ///
+    /// Examples:
+    ///   vitrine controls put samples-last bury 'tags: "sample"'
+    ///   vitrine controls put dear-last bury 'price > 500' --query gift --query present
+    #[command(verbatim_doc_comment)]
+    Bury {
+        /// Which items, as: brand = "X" AND price < 5
+        filter: String,
+        #[command(flatten)]
+        rule: Rule,
+    },
+    /// Never show items
+    ///
+    /// Examples:
+    ///   vitrine controls put no-recalled hide 'tags: "recalled"'
+    ///   vitrine controls put no-alcohol hide 'categories: "Alcohol"' --placement for-user --placement popular
+    #[command(verbatim_doc_comment)]
+    Hide {
+        /// Which items, as: brand = "X" AND price < 5
+        filter: String,
+        #[command(flatten)]
+        rule: Rule,
+    },
+    /// Make words stand for each other in searches
+    ///
+    /// Examples:
+    ///   vitrine controls put sofas synonyms sofa couch settee
+    ///   vitrine controls put laptops synonyms notebook ultrabook --for laptop
+    #[command(verbatim_doc_comment)]
+    Synonyms {
+        /// Words or phrases: a search for one also finds the others
+        #[arg(required = true, value_name = "TERM")]
+        terms: Vec<String>,
+        /// One way: a search for this also finds the terms, but not the other way round (repeatable)
+        #[arg(long = "for", value_name = "QUERY")]
+        one_way_from: Vec<String>,
+        #[command(flatten)]
+        rule: Rule,
+    },
+    /// Tell the shop to show another page than the results
+    ///
+    /// Examples:
+    ///   vitrine controls put sale redirect /sale --query sale --query "special offers"
+    ///   vitrine controls put returns redirect /help/returns --query-part return
+    #[command(verbatim_doc_comment)]
+    Redirect {
+        /// Where to: a path as /sale, or a whole address
+        uri: String,
+        #[command(flatten)]
+        rule: Rule,
+    },
+}
+
+/// What every control has beside its action.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "When it applies")]
+pub struct Rule {
+    /// Only for searches for just this (repeatable)
+    #[arg(long = "query", value_name = "TEXT")]
+    queries: Vec<String>,
+    /// Only for searches that have this in them (repeatable)
+    #[arg(long = "query-part", value_name = "TEXT")]
+    query_parts: Vec<String>,
+    /// Only in these answers (repeatable)
+    #[arg(long = "placement", value_enum, value_name = "WHERE")]
+    placements: Vec<Place>,
+    /// From this time on, as 2026-02-01 or 2026-02-01T10:00:00Z
+    #[arg(long, value_parser = time, value_name = "TIME")]
+    from: Option<Timestamp>,
+    /// Until before this time
+    #[arg(long, value_parser = time, value_name = "TIME")]
+    until: Option<Timestamp>,
+    /// Anything the shop wants to remember about it
+    #[arg(long, default_value = "", value_name = "TEXT", hide_default_value = true, help_heading = "Options")]
+    note: String,
+    /// Only have it checked; nothing is recorded
+    #[arg(long, help_heading = "Options")]
+    check: bool,
+}
+
+/// Where an answer is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Place {
+    /// Searches
+    Search,
+    /// Recommendations to a user or visitor
+    ForUser,
+    /// Items like others
+    Similar,
+    /// Recommendations in a session
+    Session,
+    /// Items bought in the same orders
+    BoughtTogether,
+    /// What sells
+    Popular,
+}
+
+impl From<Place> for Placement {
+    fn from(place: Place) -> Self {
+        match place {
+            Place::Search => Self::Search,
+            Place::ForUser => Self::ForUser,
+            Place::Similar => Self::SimilarToItems,
+            Place::Session => Self::ForSession,
+            Place::BoughtTogether => Self::BoughtTogether,
+            Place::Popular => Self::Popular,
+        }
+    }
+}
+
+impl Controls {
+    pub async fn run(self, global: &Global) -> Result<u8> {
+        let catalog = global.catalog()?;
+        match self {
+            Self::List { limit } => list(global, catalog, limit).await?,
+            Self::Get { id } => {
+                let request = GetControlRequest { name: name(&catalog, &id) };
+                let control = global.connect().await?.get_control(request).await?;
+                show(global.output(), &control)?;
+            }
+            Self::Put { id, action } => put(global, action.request(name(&catalog, &id))).await?,
+            Self::Delete { ids, allow_missing } => {
+                let client = global.connect().await?;
+                for id in ids {
+                    let request = DeleteControlRequest { name: name(&catalog, &id), allow_missing };
+                    client.delete_control(request).await?;
+                }
+            }
+        }
+        Ok(exit::OK)
+    }
+}
+
+fn name(catalog: &str, id: &str) -> String {
+    format!("{catalog}/controls/{id}")
+}
+
+impl Action {
+    /// The control of that name.
+    fn request(self, name: String) -> PutControlRequest {
+        let (action, rule) = match self {
+            Self::Pin { item, position, rule } => (control::Action::Pin(Pin { item_id: item, position }), rule),
+            Self::Boost { filter, strength, rule } => (control::Action::Boost(Boost { filter, strength }), rule),
+            Self::Bury { filter, rule } => (control::Action::Bury(Bury { filter }), rule),
+            Self::Hide { filter, rule } => (control::Action::Hide(Hide { filter }), rule),
+            Self::Synonyms { terms, one_way_from: queries, rule } => {
+                (control::Action::Synonyms(Synonyms { terms, queries }), rule)
+            }
+            Self::Redirect { uri, rule } => (control::Action::Redirect(Redirect { uri }), rule),
+        };
+        let whole = rule.queries.into_iter().map(|text| QueryMatch { text, partial: false });
+        let parts = rule.query_parts.into_iter().map(|text| QueryMatch { text, partial: true });
+        let condition = Condition {
+            queries: whole.chain(parts).collect(),
+            placements: rule.placements.into_iter().map(|place| Placement::from(place).into()).collect(),
+            start_time: rule.from,
+            end_time: rule.until,
+        };
+        let condition = (condition != Condition::default()).then_some(condition);
+        let control = Control { name, condition, action: Some(action), note: rule.note };
+        PutControlRequest { control: Some(control), validate_only: rule.check }
+    }
+}
+
+async fn put(global: &Global, request: PutControlRequest) -> Result<()> {
+    let checked_only = request.validate_only;
+    let control = global.connect().await?.put_control(request).await?;
+    let output = global.output();
+    show(output, &control)?;
+    if checked_only && !output.json {
+        output.note("checked only: nothing is recorded")?;
+    }
+    Ok(())
+}
+
+fn show(output: Output, control: &Control) -> Result<()> {
+    if output.json {
+        return output.object(control);
+    }
+    let mut rows = vec![("id", last_part(&control.name).to_owned()), ("action", words::action(control))];
+    rows.push(("when", words::condition(control)));
+    if !control.note.is_empty() {
+        rows.push(("note", control.note.clone()));
+    }
+    let rows = rows.into_iter().map(|(field, value)| vec![field.to_owned(), value]);
+    Ok(output.table(&[Column::Id("field"), Column::Text("value")], rows)?)
+}
+
+async fn list(global: &Global, parent: String, limit: usize) -> Result<()> {
+    let client = global.connect().await?;
+    let output = global.output();
+    let limit = if limit == 0 { usize::MAX } else { limit };
+    let mut request = ListControlsRequest { parent, ..Default::default() };
+    let mut controls = Vec::new();
+    loop {
+        request.page_size = (limit - controls.len()).min(1000) as i32;
+        let page = client.list_controls(request.clone()).await?;
+        if output.json {
+            page.controls.iter().try_for_each(json_line)?;
+        }
+        controls.extend(page.controls);
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() || controls.len() >= limit {
+            break;
+        }
+    }
+    if output.json { Ok(()) } else { print_list(output, &controls, !request.page_token.is_empty()) }
+}
+
+fn print_list(output: Output, controls: &[Control], more: bool) -> Result<()> {
+    if controls.is_empty() {
+        line("no controls")?;
+        return Ok(());
+    }
+    let columns = [Column::Id("control"), Column::Text("action"), Column::Text("when")];
+    let rows = controls
+        .iter()
+        .map(|control| vec![last_part(&control.name).to_owned(), words::action(control), words::condition(control)]);
+    output.table(&columns, rows)?;
+    let more = if more { ", and there are more: --limit 0 lists all" } else { "" };
+    Ok(output.note(format!("{}{more}", counted(controls.len() as i64, "control")))?)
+}

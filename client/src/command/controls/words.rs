@@ -1,0 +1,119 @@
+//! What a control does and when, in words.
+
+use clap::ValueEnum as _;
+use jiff::tz::TimeZone;
+use prost_types::Timestamp;
+use vitrine::v1::{Control, Placement, QueryMatch, control::Action};
+
+use super::Place;
+
+/// What it does, as `pin milk-1 at 1`.
+pub fn action(control: &Control) -> String {
+    match &control.action {
+        Some(Action::Pin(pin)) => format!("pin {} at {}", pin.item_id, pin.position.max(1)),
+        Some(Action::Boost(boost)) => format!("boost {}: {}", boost.strength, boost.filter),
+        Some(Action::Bury(bury)) => format!("bury {}", bury.filter),
+        Some(Action::Hide(hide)) => format!("hide {}", hide.filter),
+        Some(Action::Synonyms(words)) if words.queries.is_empty() => words.terms.join(" = "),
+        Some(Action::Synonyms(words)) => format!("{} → {}", words.queries.join(", "), words.terms.join(", ")),
+        Some(Action::Redirect(redirect)) => format!("redirect to {}", redirect.uri),
+        None => "something that this version of the command does not know".to_owned(),
+    }
+}
+
+/// When it applies, as `query "milk", in search, until 2026-06-01`.
+pub fn condition(control: &Control) -> String {
+    let condition = control.condition.clone().unwrap_or_default();
+    let mut parts = Vec::new();
+    if !condition.queries.is_empty() {
+        parts.push(condition.queries.iter().map(query).collect::<Vec<_>>().join(" or "));
+    }
+    if !condition.placements.is_empty() {
+        let places: Vec<String> = condition.placements.iter().map(|number| place(*number)).collect();
+        parts.push(format!("in {}", places.join(" or ")));
+    }
+    parts.extend(condition.start_time.as_ref().map(|time| format!("from {}", moment(time))));
+    parts.extend(condition.end_time.as_ref().map(|time| format!("until {}", moment(time))));
+    if parts.is_empty() { "always".to_owned() } else { parts.join(", ") }
+}
+
+fn query(query: &QueryMatch) -> String {
+    format!("query {}\"{}\"", if query.partial { "with " } else { "" }, query.text)
+}
+
+/// The placement as `--placement` names it; one that this version does not know by its number.
+fn place(number: i32) -> String {
+    let place = Place::value_variants().iter().find(|place| Placement::from(**place) as i32 == number);
+    let value = place.and_then(Place::to_possible_value);
+    value.map_or_else(|| number.to_string(), |value| value.get_name().to_owned())
+}
+
+/// The time as `--from` and `--until` read it: the first moment of a day as the day alone.
+fn moment(time: &Timestamp) -> String {
+    let Ok(moment) = jiff::Timestamp::new(time.seconds, time.nanos) else { return format!("{} s", time.seconds) };
+    let day = moment.to_zoned(TimeZone::UTC).date();
+    let first = day.to_zoned(TimeZone::UTC).is_ok_and(|midnight| midnight.timestamp() == moment);
+    if first { day.to_string() } else { moment.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use vitrine::v1::{Boost, Bury, Condition, Hide, Pin, Redirect, Synonyms};
+
+    use super::*;
+    use crate::arguments::time;
+
+    fn doing(action: Action) -> String {
+        super::action(&Control { action: Some(action), ..Default::default() })
+    }
+
+    fn when(condition: Condition) -> String {
+        super::condition(&Control { condition: Some(condition), ..Default::default() })
+    }
+
+    fn strings(words: &[&str]) -> Vec<String> {
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    #[test]
+    fn each_action_reads_as_a_phrase() {
+        assert_eq!(doing(Action::Pin(Pin { item_id: "milk-1".into(), position: 0 })), "pin milk-1 at 1");
+        assert_eq!(doing(Action::Boost(Boost { filter: "price < 5".into(), strength: -0.5 })), "boost -0.5: price < 5");
+        assert_eq!(doing(Action::Bury(Bury { filter: "price > 5".into() })), "bury price > 5");
+        assert_eq!(doing(Action::Hide(Hide { filter: "price > 5".into() })), "hide price > 5");
+        assert_eq!(doing(Action::Redirect(Redirect { uri: "/sale".into() })), "redirect to /sale");
+    }
+
+    #[test]
+    fn synonyms_show_which_way_they_go() {
+        let both = Synonyms { terms: strings(&["sofa", "couch", "settee"]), queries: Vec::new() };
+        assert_eq!(doing(Action::Synonyms(both)), "sofa = couch = settee");
+        let one_way = Synonyms { terms: strings(&["notebook", "ultrabook"]), queries: strings(&["laptop"]) };
+        assert_eq!(doing(Action::Synonyms(one_way)), "laptop → notebook, ultrabook");
+    }
+
+    #[test]
+    fn without_a_condition_it_is_always() {
+        assert_eq!(super::condition(&Control::default()), "always");
+        assert_eq!(when(Condition::default()), "always");
+    }
+
+    #[test]
+    fn a_condition_names_queries_placements_and_times() {
+        let query = |text: &str, partial| QueryMatch { text: text.into(), partial };
+        let condition = Condition {
+            queries: vec![query("milk", false), query("oat", true)],
+            placements: vec![Placement::Search.into(), Placement::SimilarToItems.into()],
+            start_time: Some(time("2026-02-01").unwrap()),
+            end_time: Some(time("2026-03-01T10:30:00Z").unwrap()),
+        };
+        let words =
+            r#"query "milk" or query with "oat", in search or similar, from 2026-02-01, until 2026-03-01T10:30:00Z"#;
+        assert_eq!(when(condition), words);
+    }
+
+    #[test]
+    fn a_placement_of_a_newer_server_is_shown_by_its_number() {
+        assert_eq!(when(Condition { placements: vec![99], ..Default::default() }), "in 99");
+    }
+}

@@ -1,0 +1,147 @@
+//! The shop's own rules from a terminal: how they are put and shown, and what answers say of them.
+
+#![cfg(test)]
+
+mod fake;
+
+use vitrine::v1::{Boost, Bury, Control, Hide, Pin, Placement, Redirect, Synonyms, control::Action};
+
+use crate::fake::terminal::{Terminal, scenario};
+
+/// The control that the command puts, as the server has it.
+async fn put(terminal: &Terminal, id: &str, arguments: &[&str]) -> Control {
+    terminal.run(&[&["controls", "put", id], arguments].concat()).await.is(0);
+    terminal.shop.state().controls[&format!("catalogs/shop/controls/{id}")].clone()
+}
+
+/// A control without a condition or note.
+fn plain(id: &str, action: Action) -> Control {
+    Control { name: format!("catalogs/shop/controls/{id}"), action: Some(action), ..Default::default() }
+}
+
+fn strings(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+scenario!(every_action_of_a_control_has_its_subcommand, terminal => {
+    let pin = |position| Action::Pin(Pin { item_id: "a1".into(), position });
+    assert_eq!(put(&terminal, "first", &["pin", "a1"]).await, plain("first", pin(1)));
+    assert_eq!(put(&terminal, "third", &["pin", "a1", "--position", "3"]).await, plain("third", pin(3)));
+    let filter = r#"brand = "Acme""#;
+    let boost = Action::Boost(Boost { filter: filter.into(), strength: -0.5 });
+    assert_eq!(put(&terminal, "less", &["boost", filter, "-0.5"]).await, plain("less", boost));
+    let bury = Action::Bury(Bury { filter: filter.into() });
+    assert_eq!(put(&terminal, "last", &["bury", filter]).await, plain("last", bury));
+    let hide = Action::Hide(Hide { filter: filter.into() });
+    assert_eq!(put(&terminal, "never", &["hide", filter]).await, plain("never", hide));
+    let redirect = Action::Redirect(Redirect { uri: "/sale".into() });
+    assert_eq!(put(&terminal, "sale", &["redirect", "/sale"]).await, plain("sale", redirect));
+    let both_ways = Action::Synonyms(Synonyms { terms: strings(&["sofa", "couch"]), queries: Vec::new() });
+    assert_eq!(put(&terminal, "sofas", &["synonyms", "sofa", "couch"]).await, plain("sofas", both_ways));
+    let one_way = Action::Synonyms(Synonyms { terms: strings(&["notebook"]), queries: strings(&["laptop", "pc"]) });
+    let arguments = ["synonyms", "notebook", "--for", "laptop", "--for", "pc"];
+    assert_eq!(put(&terminal, "laptops", &arguments).await, plain("laptops", one_way));
+});
+
+scenario!(a_control_says_when_it_applies, terminal => {
+    let control = put(&terminal, "milk-first", &[
+        "pin", "a1", "--query", "milk", "--query", "oat milk", "--query-part", "oat", "--placement", "search",
+        "--placement", "bought-together", "--from", "1970-01-02", "--until", "1970-01-02T01:00:00Z", "--note", "until it is gone",
+    ]).await;
+    let condition = control.condition.unwrap();
+    let queries: Vec<_> = condition.queries.iter().map(|query| (query.text.as_str(), query.partial)).collect();
+    assert_eq!(queries, [("milk", false), ("oat milk", false), ("oat", true)]);
+    assert_eq!(condition.placements, [Placement::Search as i32, Placement::BoughtTogether as i32]);
+    assert_eq!(condition.start_time.unwrap().seconds, 86_400);
+    assert_eq!(condition.end_time.unwrap().seconds, 86_400 + 3_600);
+    assert_eq!(control.note, "until it is gone");
+});
+
+scenario!(a_control_that_is_only_checked_is_not_recorded, terminal => {
+    let ran = terminal.run(&["controls", "put", "sale", "redirect", "/sale", "--check"]).await.is(0);
+    assert!(ran.out.contains("redirect to /sale") && ran.out.contains("nothing is recorded"), "{ran:?}");
+    assert!(terminal.shop.state().controls.is_empty());
+});
+
+scenario!(controls_are_listed_in_words, terminal => {
+    assert_eq!(terminal.run(&["controls", "list"]).await.is(0).out, "no controls\n");
+    put(&terminal, "milk-first", &["pin", "a1", "--query", "milk"]).await;
+    put(&terminal, "sofas", &["synonyms", "sofa", "couch", "settee"]).await;
+    put(&terminal, "spring", &["boost", r#"brand = "Acme""#, "0.5", "--placement", "for-user", "--until", "2026-06-01"]).await;
+    let ran = terminal.run(&["controls", "list"]).await.is(0);
+    let lines: Vec<_> = ran.out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(lines, [
+        "control action when",
+        "milk-first pin a1 at 1 query \"milk\"",
+        "sofas sofa = couch = settee always",
+        "spring boost 0.5: brand = \"Acme\" in for-user, until 2026-06-01",
+        "3 controls",
+    ]);
+    let ran = terminal.run(&["controls", "list", "--limit", "2"]).await.is(0);
+    assert!(ran.out.contains("2 controls, and there are more") && !ran.out.contains("spring"), "{ran:?}");
+    assert_eq!(terminal.run(&["controls", "list", "--json"]).await.is(0).out.lines().count(), 3);
+});
+
+scenario!(a_long_list_of_controls_is_fetched_page_by_page, terminal => {
+    for n in 0..1500 {
+        let control = plain(&format!("c{n}"), Action::Hide(Hide { filter: "price < 1".into() }));
+        terminal.shop.state().controls.insert(control.name.clone(), control);
+    }
+    assert!(terminal.run(&["controls", "list", "--limit", "0"]).await.is(0).out.contains("\n1,500 controls\n"));
+    assert_eq!(terminal.shop.calls("ListControls"), 2);
+});
+
+scenario!(controls_are_shown_and_deleted, terminal => {
+    put(&terminal, "milk-first", &["pin", "a1", "--query", "milk", "--note", "own brand"]).await;
+    put(&terminal, "sale", &["redirect", "/sale"]).await;
+    let ran = terminal.run(&["controls", "get", "milk-first"]).await.is(0);
+    assert!(ran.out.contains("query \"milk\"") && ran.out.contains("own brand"), "{ran:?}");
+    assert_eq!(terminal.run(&["controls", "get", "milk-first", "--json"]).await.is(0).json()["pin"]["item_id"], "a1");
+    terminal.run(&["controls", "delete", "milk-first", "sale"]).await.is(0);
+    assert!(terminal.shop.state().controls.is_empty());
+    terminal.run(&["controls", "get", "sale"]).await.is(4);
+    terminal.run(&["controls", "delete", "sale"]).await.is(4);
+    terminal.run(&["controls", "delete", "sale", "--allow-missing"]).await.is(0);
+});
+
+scenario!(a_wrong_control_is_refused_before_anything_is_sent, terminal => {
+    let refused: [&[&str]; 5] =
+        [&["pin"], &["boost", "price < 5", "much"], &["synonyms", "--for", "x"], &["pin", "a1", "--placement", "moon"], &["hide", "x", "--from", "soon"]];
+    for arguments in refused {
+        terminal.run(&[&["controls", "put", "x"], arguments].concat()).await.is(2);
+    }
+    terminal.run(&["controls", "put", "x"]).await.is(2);
+    terminal.run(&["controls", "delete"]).await.is(2);
+    assert_eq!(terminal.shop.calls("PutControl"), 0);
+});
+
+scenario!(answers_name_the_controls_that_applied, terminal => {
+    put(&terminal, "milk-first", &["pin", "a1"]).await;
+    put(&terminal, "sale", &["redirect", "/sale"]).await;
+    let ran = terminal.run(&["search", "milk"]).await.is(0);
+    assert!(ran.out.contains("\nredirect to /sale\ncontrols: milk-first, sale\n2 results"), "{ran:?}");
+    let ran = terminal.run(&["recommend", "--popular"]).await.is(0);
+    assert!(ran.out.contains("\ncontrols: milk-first, sale\n3 results"), "{ran:?}");
+});
+
+scenario!(a_search_boosts_what_it_is_told_to, terminal => {
+    let arguments = ["search", "milk", "--boost", r#"0.5:brand = "Acme""#, "--boost", r#"-1: categories: "Oat""#];
+    terminal.run(&arguments).await.is(0);
+    let boost = |filter: &str, strength| Boost { filter: filter.into(), strength };
+    let boosts = [boost(r#"brand = "Acme""#, 0.5), boost(r#"categories: "Oat""#, -1.0)];
+    assert_eq!(terminal.shop.state().searched.boosts, boosts);
+    let ran = terminal.run(&["search", "milk", "--boost", "brand"]).await.is(2);
+    assert!(ran.err.contains("is not STRENGTH:FILTER"), "{ran:?}");
+});
+
+scenario!(variants_stand_below_the_result_of_their_group, terminal => {
+    let ran = terminal.run(&["search", "milk", "--group-by", "attributes.kind", "--group-size", "2"]).await.is(0);
+    let lines: Vec<&str> = ran.out.lines().collect();
+    assert!(lines[0].contains("group"), "{ran:?}");
+    assert!(lines[1].trim_start().starts_with("1 ") && lines[1].contains("Oat milk"), "{ran:?}");
+    assert!(lines[2].trim_start().starts_with("0.0161") && lines[2].contains("  Whole milk"), "{ran:?}");
+    assert_eq!(lines[2].find("Whole milk"), lines[1].find("Oat milk").map(|column| column + 2), "{ran:?}");
+    let searched = terminal.shop.state().searched.clone();
+    assert_eq!((searched.group_by.as_str(), searched.group_size), ("attributes.kind", 2));
+    terminal.run(&["search", "milk", "--group-size", "2"]).await.is(2);
+});

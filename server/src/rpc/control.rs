@@ -1,0 +1,80 @@
+//! The part of `CatalogService` about controls.
+
+use std::sync::Arc;
+
+use tokio::task;
+use tonic::{Code, Response, Status};
+use vitrine::v1::{
+    Control, DeleteControlRequest, GetControlRequest, ListControlsRequest, ListControlsResponse, PutControlRequest,
+};
+
+use super::{App, log_status};
+use crate::{
+    check,
+    control::rule::Rule,
+    error::{Violations, internal, invalid, not_found, status},
+    log::{Appended, Change},
+    token::stable_hash,
+};
+
+const DEFAULT_PAGE: usize = 50;
+const MAX_PAGE: usize = 1_000;
+/// Every request looks at all of them.
+const MAX_CONTROLS: usize = 1_000;
+
+pub(super) fn get(app: &App, request: &GetControlRequest) -> Result<Response<Control>, Status> {
+    let (catalog, id) = check::control_name("name", &request.name)?;
+    let controls = app.shop_of(&catalog)?.catalog().controls();
+    let control = controls.get(&id).ok_or_else(|| no_control(&id))?;
+    Ok(Response::new(Control::clone(control)))
+}
+
+pub(super) fn list(app: &App, request: &ListControlsRequest) -> Result<Response<ListControlsResponse>, Status> {
+    let shop = app.shop("parent", &request.parent)?;
+    let mut violations = Violations::default();
+    let size = check::page_size(&mut violations, "page_size", request.page_size, DEFAULT_PAGE, MAX_PAGE);
+    violations.into_result()?;
+    let hash = stable_hash(("ListControls", &request.parent));
+    let after = app.list_position(&request.page_token, hash)?;
+    let stored = shop.catalog().controls();
+    let mut left = stored.iter().filter(|(id, _)| after.as_deref().is_none_or(|after| &***id > after)).peekable();
+    let page: Vec<_> = left.by_ref().take(size).collect();
+    let last = page.last().filter(|_| left.peek().is_some()).map(|(id, _)| id.to_string());
+    let controls = page.iter().map(|(_, control)| Control::clone(control)).collect();
+    Ok(Response::new(ListControlsResponse { controls, next_page_token: app.list_token(hash, last) }))
+}
+
+pub(super) async fn put(app: &App, request: PutControlRequest) -> Result<Response<Control>, Status> {
+    let Some(control) = request.control else {
+        return Err(invalid("control", "is required"));
+    };
+    let (catalog, id) = check::control_name("control.name", &control.name)?;
+    let shop = app.shop_of(&catalog)?;
+    let mut violations = Violations::default();
+    Rule::new(&control, &mut violations);
+    violations.into_result()?;
+    let stored = shop.catalog().controls();
+    if stored.len() >= MAX_CONTROLS && !stored.contains_key(&id) {
+        let message = format!("the catalog has {} controls, which is the most it may have; delete some", stored.len());
+        return Err(status(Code::FailedPrecondition, "TOO_MANY_CONTROLS", message));
+    }
+    if !request.validate_only {
+        shop.catalog().append(vec![Change::PutControl(id, control.clone())]).await.map_err(log_status)?;
+        // Made ready here, so that no search has to.
+        task::spawn_blocking(move || shop.controls()).await.map_err(internal)?;
+    }
+    Ok(Response::new(control))
+}
+
+pub(super) async fn delete(app: &App, request: DeleteControlRequest) -> Result<Response<()>, Status> {
+    let (catalog, id) = check::control_name("name", &request.name)?;
+    let shop = app.shop_of(&catalog)?;
+    let change = Change::DeleteControl(Arc::clone(&id));
+    let appended = shop.catalog().append(vec![change]).await.map_err(log_status)?;
+    let existed = matches!(appended.first(), Some(Appended::Accepted { existed: true, .. }));
+    if existed || request.allow_missing { Ok(Response::new(())) } else { Err(no_control(&id)) }
+}
+
+fn no_control(id: &str) -> Status {
+    not_found("control", id, "`vitrine controls list` shows what there is")
+}
