@@ -2,7 +2,7 @@
 //!
 //! - [`Client`]: one method for each call of the API, with a deadline on every call and retries where they are safe;
 //! - [`import`]: long uploads of items and events that go on where a broken connection left them;
-//! - [`json`]: items, events and answers as JSON, the way files and `--json` have them;
+//! - [`json`]: items, events, controls and answers as JSON, the way files and `--json` have them;
 //! - [`load`]: load for measuring, as the command `vitrine bench` makes it;
 //! - [`Error`]: what went wrong, and what to do about it.
 //!

@@ -4,6 +4,10 @@
 
 mod fake;
 
+use std::fs;
+
+use tempfile::tempdir;
+use tonic::Status;
 use vitrine::v1::{Boost, Bury, Control, Hide, Pin, Placement, Redirect, Synonyms, control::Action};
 
 use crate::fake::terminal::{Terminal, scenario};
@@ -67,14 +71,14 @@ scenario!(controls_are_listed_in_words, terminal => {
     assert_eq!(terminal.run(&["controls", "list"]).await.is(0).out, "no controls\n");
     put(&terminal, "milk-first", &["pin", "a1", "--query", "milk"]).await;
     put(&terminal, "sofas", &["synonyms", "sofa", "couch", "settee"]).await;
-    put(&terminal, "spring", &["boost", r#"brand = "Acme""#, "0.5", "--placement", "for-user", "--until", "2026-06-01"]).await;
+    put(&terminal, "spring", &["boost", r#"brand = "Acme""#, "0.5", "--placement", "for-user", "--until", "1970-06-01"]).await;
     let ran = terminal.run(&["controls", "list"]).await.is(0);
     let lines: Vec<_> = ran.out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     assert_eq!(lines, [
-        "control action when",
-        "milk-first pin a1 at 1 query \"milk\"",
-        "sofas sofa = couch = settee always",
-        "spring boost 0.5: brand = \"Acme\" in for-user, until 2026-06-01",
+        "control action when now",
+        "milk-first pin a1 at 1 query \"milk\" yes",
+        "sofas sofa = couch = settee always yes",
+        "spring boost 0.5: brand = \"Acme\" in for-user, until 1970-06-01 over",
         "3 controls",
     ]);
     let ran = terminal.run(&["controls", "list", "--limit", "2"]).await.is(0);
@@ -102,6 +106,51 @@ scenario!(controls_are_shown_and_deleted, terminal => {
     terminal.run(&["controls", "get", "sale"]).await.is(4);
     terminal.run(&["controls", "delete", "sale"]).await.is(4);
     terminal.run(&["controls", "delete", "sale", "--allow-missing"]).await.is(0);
+});
+
+scenario!(exported_controls_can_be_imported_again, terminal => {
+    put(&terminal, "milk-first", &["pin", "a1", "--query", "milk", "--until", "2026-06-01"]).await;
+    put(&terminal, "sale", &["redirect", "/sale", "--placement", "search"]).await;
+    let before = terminal.shop.state().controls.clone();
+    let folder = tempdir().unwrap();
+    let file = folder.path().join("controls.jsonl");
+    let path = file.to_str().unwrap();
+    let ran = terminal.run(&["controls", "export", "--out", path]).await.is(0);
+    assert!(ran.err.contains("wrote 2 controls to ") && ran.out.is_empty(), "{ran:?}");
+    assert_eq!(terminal.run(&["controls", "export"]).await.is(0).out, fs::read_to_string(&file).unwrap());
+    terminal.shop.state().controls.clear();
+    assert_eq!(terminal.run(&["controls", "import", path]).await.is(0).out, "imported 2 controls\n");
+    assert_eq!(terminal.shop.state().controls, before);
+});
+
+scenario!(controls_are_imported_into_the_catalog_that_is_named, terminal => {
+    let line = r#"{"name": "catalogs/other/controls/sale", "redirect": {"uri": "/sale"}}"#.to_owned();
+    terminal.feed(&["controls", "import", "-"], line).await.is(0);
+    let names: Vec<String> = terminal.shop.state().controls.keys().cloned().collect();
+    assert_eq!(names, ["catalogs/shop/controls/sale"]);
+});
+
+scenario!(a_broken_line_is_told_and_the_other_controls_are_imported, terminal => {
+    let lines = r#"{"name": "a", "pin": {"item_id": "a1"}}
+        {"name": "b", "pin": {"item": "a1"}}
+        {"name": "c"}
+
+        {"name": "d", "hide": {"filter": "price < 1"}}"#;
+    let ran = terminal.feed(&["controls", "import", "-"], lines.to_owned()).await.is(3);
+    let told: Vec<&str> = ran.err.lines().collect();
+    assert!(told.len() == 2 && told[0].starts_with("-:2: pin") && told[0].contains("item"), "{ran:?}");
+    assert_eq!(told[1], "-:3: control.action: is required");
+    assert_eq!(ran.out, "imported 2 controls, 2 rejected\n");
+    assert_eq!(terminal.shop.state().controls.len(), 2);
+    let summary = terminal.feed(&["controls", "import", "-", "--json"], lines.to_owned()).await.is(3).json();
+    assert_eq!(summary, serde_json::json!({ "accepted": 2, "rejected": 2 }));
+});
+
+scenario!(an_import_of_controls_that_breaks_off_says_where, terminal => {
+    terminal.shop.fail_next(Status::not_found("there is no catalog `shop`"));
+    let lines = r#"{"name": "a", "pin": {"item_id": "a1"}}"#.to_owned();
+    let ran = terminal.feed(&["controls", "import", "-"], lines).await.is(4);
+    assert!(ran.err.contains("error: -:1: PutControl: NOT_FOUND") && ran.err.contains("hint: "), "{ran:?}");
 });
 
 scenario!(a_wrong_control_is_refused_before_anything_is_sent, terminal => {

@@ -9,8 +9,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 use vitrine::v1::{
-    CreateCatalogRequest, DeleteItemRequest, FeedbackRequest, GetItemRequest, RequestContext, SearchRequest,
-    SetLabelRequest, search_request::Query,
+    Control, CreateCatalogRequest, DeleteControlRequest, DeleteItemRequest, FeedbackRequest, GetItemRequest,
+    PutControlRequest, Redirect, RequestContext, SearchRequest, SetLabelRequest, control::Action,
+    search_request::Query,
 };
 use vitrine_client::{Backoff, Error, Options};
 
@@ -62,8 +63,10 @@ async fn what_would_find_its_own_work_is_sent_once() {
     client.set_label(SetLabelRequest::default()).await.unwrap_err();
     shop.fail_next(Status::unavailable("?"));
     client.delete_item(DeleteItemRequest::default()).await.unwrap_err();
-    let counts = ["CreateCatalog", "SetLabel", "DeleteItem"].map(|method| shop.calls(method));
-    assert_eq!(counts, [1, 1, 1]);
+    shop.fail_next(Status::unavailable("?"));
+    client.delete_control(DeleteControlRequest::default()).await.unwrap_err();
+    let counts = ["CreateCatalog", "SetLabel", "DeleteItem", "DeleteControl"].map(|method| shop.calls(method));
+    assert_eq!(counts, [1, 1, 1, 1]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -73,6 +76,21 @@ async fn a_deletion_that_may_find_nothing_is_sent_again() {
     let request = DeleteItemRequest { name: "catalogs/shop/items/a".into(), allow_missing: true };
     shop.client(patient()).delete_item(request).await.unwrap();
     assert_eq!(shop.calls("DeleteItem"), 2);
+    shop.fail_next(Status::unavailable("?"));
+    let request = DeleteControlRequest { name: "catalogs/shop/controls/a".into(), allow_missing: true };
+    shop.client(patient()).delete_control(request).await.unwrap();
+    assert_eq!(shop.calls("DeleteControl"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_control_is_put_again_because_that_changes_nothing() {
+    let shop = FakeShop::default();
+    shop.fail_next(Status::unavailable("restarting"));
+    let action = Some(Action::Redirect(Redirect { uri: "/sale".into() }));
+    let control = Control { name: "catalogs/shop/controls/a".into(), action, ..Default::default() };
+    let request = PutControlRequest { control: Some(control), validate_only: false };
+    shop.client(patient()).put_control(request).await.unwrap();
+    assert_eq!((shop.calls("PutControl"), shop.state().controls.len()), (2, 1));
 }
 
 #[tokio::test(start_paused = true)]

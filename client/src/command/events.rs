@@ -1,23 +1,24 @@
 //! `vitrine events`.
 
 use std::{
-    fs::{self, File},
     io::{self, BufWriter, Write},
     path::PathBuf,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::{Args, Subcommand};
 use prost_types::Timestamp;
 use tokio_stream::StreamExt as _;
 use vitrine::v1::{Event, ExportEventsRequest};
 use vitrine_client::{Answers, Client, json};
 
-use super::import::{Import, Telling};
+use super::{
+    export::write_file,
+    import::{Import, Telling},
+};
 use crate::{
     arguments::{Global, time},
     exit,
-    output::counted,
     parquet::{EventFile, is_parquet},
 };
 
@@ -80,13 +81,10 @@ pub(super) async fn save(events: Answers<Event>, out: Option<PathBuf>) -> Result
         write(events, BufWriter::new(io::stdout().lock())).await?;
         return Ok(());
     };
-    let unfinished = path.with_extension("partial");
-    let file = File::create(&unfinished).with_context(|| format!("cannot write {}", unfinished.display()))?;
-    let file = BufWriter::new(file);
-    let count = if is_parquet(&path) { write_parquet(events, file).await? } else { write(events, file).await? };
-    fs::rename(&unfinished, &path).with_context(|| format!("cannot write {}", path.display()))?;
-    eprintln!("wrote {} to {}", counted(count, "event"), path.display());
-    Ok(())
+    let fill = async |file| {
+        if is_parquet(&path) { write_parquet(events, file).await } else { write(events, file).await }
+    };
+    write_file(&path, "event", fill).await
 }
 
 async fn write_parquet(mut events: Answers<Event>, file: impl Write + Send) -> Result<i64> {

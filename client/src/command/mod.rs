@@ -4,6 +4,7 @@ mod bench;
 mod catalogs;
 mod controls;
 mod events;
+mod export;
 mod feedback;
 mod health;
 mod image;

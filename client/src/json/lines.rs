@@ -1,9 +1,9 @@
-//! One item or event a line, as shops write them.
+//! One item, event or control a line, as shops write them.
 
 use serde_json::{Map, Value};
-use vitrine::v1::{Event, EventType, Item};
+use vitrine::v1::{Control, Event, EventType, Item};
 
-use super::{JsonError, from_value, read, to_value};
+use super::{Json, JsonError, from_value, read, to_value};
 
 const EVENT_TYPE_PREFIX: &str = "EVENT_TYPE_";
 
@@ -19,10 +19,29 @@ const EVENT_TYPE_PREFIX: &str = "EVENT_TYPE_";
 ///
 /// Says which field is wrong, or at which column the line stops being JSON.
 pub fn parse_item(line: &str) -> Result<Item, JsonError> {
+    parse(line)
+}
+
+/// Reads the control on a line.
+///
+/// ```
+/// let line = r#"{"name": "milk-first", "pin": {"item_id": "milk-1", "position": 1}}"#;
+/// assert_eq!(vitrine_client::json::parse_control(line)?.name, "milk-first");
+/// # Ok::<(), vitrine_client::json::JsonError>(())
+/// ```
+///
+/// # Errors
+///
+/// As [`parse_item`].
+pub fn parse_control(line: &str) -> Result<Control, JsonError> {
+    parse(line)
+}
+
+fn parse<M: Json>(line: &str) -> Result<M, JsonError> {
     let mut deserializer = serde_json::Deserializer::from_str(line);
-    let item = read(&mut deserializer)?;
+    let message = read(&mut deserializer)?;
     deserializer.end().map_err(|error| JsonError::Malformed(error.to_string()))?;
-    Ok(item)
+    Ok(message)
 }
 
 /// Reads the event on a line. `type` is written in lower case, as `add_to_cart`, and `item_id` stands for a list of
@@ -61,6 +80,11 @@ pub fn parse_event(line: &str) -> Result<Event, JsonError> {
 /// The item as a line, without the line's end.
 pub fn item_line(item: &Item) -> Result<String, JsonError> {
     Ok(to_value(item)?.to_string())
+}
+
+/// The control as a line, without the line's end.
+pub fn control_line(control: &Control) -> Result<String, JsonError> {
+    Ok(to_value(control)?.to_string())
 }
 
 /// The type of an event as it stands on a line, as `add_to_cart`.
@@ -114,7 +138,7 @@ fn field(name: &str, problem: &str) -> JsonError {
 mod tests {
     use proptest::{collection::vec, option, prelude::*};
     use prost_types::{Struct, Timestamp, value::Kind};
-    use vitrine::v1::{EventItem, Money};
+    use vitrine::v1::{EventItem, Money, Placement};
 
     use super::*;
 
@@ -159,6 +183,16 @@ mod tests {
     fn event_error(line: &str, expected: &str) {
         let message = parse_event(line).unwrap_err().to_string();
         assert!(message.contains(expected), "{message}");
+    }
+
+    #[test]
+    fn a_control_survives_its_line() {
+        let line = r#"{"name": "a", "condition": {"queries": [{"text": "milk", "partial": true}],
+            "placements": ["PLACEMENT_SEARCH"], "start_time": "2026-02-01T00:00:00Z"},
+            "boost": {"filter": "brand = \"X\"", "strength": -0.5}}"#;
+        let control = parse_control(line).unwrap();
+        assert_eq!(control.condition.as_ref().unwrap().placements, [Placement::Search as i32]);
+        assert_eq!(parse_control(&control_line(&control).unwrap()).unwrap(), control);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Messages as JSON: protobuf's canonical mapping, with the field names of the `.proto` files.
 //!
-//! 64-bit integers are strings there, and times are RFC 3339. The lines of item and event files, which shops write
-//! by hand, are a little more forgiving: see [`parse_item`] and [`parse_event`].
+//! 64-bit integers are strings there, and times are RFC 3339. The lines of event files, which shops write by
+//! hand, are a little more forgiving: see [`parse_event`].
 
 mod lines;
 mod reader;
@@ -15,7 +15,9 @@ use serde_json::Value;
 use thiserror::Error;
 use vitrine::v1;
 
-pub use lines::{event_attributes, event_line, event_type, item_line, parse_event, parse_item};
+pub use lines::{
+    control_line, event_attributes, event_line, event_type, item_line, parse_control, parse_event, parse_item,
+};
 pub use reader::{Line, LineReader, MAX_LINE_BYTES};
 
 /// Why a text is not the JSON of a message.

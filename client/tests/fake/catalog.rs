@@ -2,7 +2,8 @@
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming, async_trait};
+use tonic::{Code, Request, Response, Status, Streaming, async_trait};
+use tonic_types::{ErrorDetails, StatusExt as _};
 use vitrine::v1::{
     Catalog, Control, CreateCatalogRequest, DeleteControlRequest, DeleteItemRequest, Event, ExportEventsRequest,
     FieldViolation, GetCatalogRequest, GetControlRequest, GetItemRequest, GetModelRequest, GetModelVersionRequest,
@@ -262,6 +263,10 @@ impl CatalogService for FakeShop {
         self.arrive("PutControl", &request).await?;
         let request = request.into_inner();
         let control = request.control.ok_or_else(|| Status::invalid_argument("control is required"))?;
+        if control.action.is_none() {
+            let details = ErrorDetails::with_bad_request_violation("control.action", "is required");
+            return Err(Status::with_error_details(Code::InvalidArgument, "the request is malformed", details));
+        }
         if !request.validate_only {
             self.state().controls.insert(control.name.clone(), control.clone());
         }

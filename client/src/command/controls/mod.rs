@@ -1,6 +1,9 @@
 //! `vitrine controls`.
 
+mod file;
 mod words;
+
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
@@ -9,12 +12,21 @@ use vitrine::v1::{
     Boost, Bury, Condition, Control, DeleteControlRequest, GetControlRequest, Hide, ListControlsRequest, Pin,
     Placement, PutControlRequest, QueryMatch, Redirect, Synonyms, control,
 };
+use vitrine_client::Client;
 
 use crate::{
     arguments::{Global, time},
     exit,
     output::{Column, Output, counted, json_line, last_part, line},
 };
+
+/// How a control is written.
+const CONTROL_LINE: &str = r#"A control, on one line:
+  {"name": "milk-first", "pin": {"item_id": "milk-1", "position": 1},
+   "condition": {"queries": [{"text": "milk"}], "placements": ["PLACEMENT_SEARCH"],
+   "end_time": "2026-06-01T00:00:00Z"}}
+`name` and one of `pin`, `boost`, `bury`, `hide`, `synonyms` and `redirect` are required. Of a whole
+name only the last part counts: the controls go into the catalog named by --catalog."#;
 
 /// What to do with the shop's own rules.
 #[derive(Debug, Subcommand)]
@@ -51,6 +63,18 @@ pub enum Controls {
         /// No error if there is none
         #[arg(long)]
         allow_missing: bool,
+    },
+    /// Add or replace controls from a file, one JSON object a line
+    #[command(after_help = CONTROL_LINE)]
+    Import {
+        /// The file; `-` is stdin
+        file: PathBuf,
+    },
+    /// Write the controls out by name, one JSON object a line
+    Export {
+        /// The file; it appears when it is complete [default: stdout]
+        #[arg(long, short, value_name = "FILE")]
+        out: Option<PathBuf>,
     },
 }
 
@@ -216,6 +240,8 @@ impl Controls {
                     client.delete_control(request).await?;
                 }
             }
+            Self::Import { file } => return file::import(global, &catalog, &file).await,
+            Self::Export { out } => file::export(global, catalog, out).await?,
         }
         Ok(exit::OK)
     }
@@ -269,6 +295,7 @@ fn show(output: Output, control: &Control) -> Result<()> {
     }
     let mut rows = vec![("id", last_part(&control.name).to_owned()), ("action", words::action(control))];
     rows.push(("when", words::condition(control)));
+    rows.push(("now", words::standing(control, jiff::Timestamp::now()).to_owned()));
     if !control.note.is_empty() {
         rows.push(("note", control.note.clone()));
     }
@@ -276,25 +303,26 @@ fn show(output: Output, control: &Control) -> Result<()> {
     Ok(output.table(&[Column::Id("field"), Column::Text("value")], rows)?)
 }
 
-async fn list(global: &Global, parent: String, limit: usize) -> Result<()> {
+async fn list(global: &Global, catalog: String, limit: usize) -> Result<()> {
     let client = global.connect().await?;
     let output = global.output();
-    let limit = if limit == 0 { usize::MAX } else { limit };
+    let (controls, more) = fetch(&client, catalog, if limit == 0 { usize::MAX } else { limit }).await?;
+    if output.json { controls.iter().try_for_each(json_line) } else { print_list(output, &controls, more) }
+}
+
+/// The first controls by name, and whether there are more.
+async fn fetch(client: &Client, parent: String, limit: usize) -> Result<(Vec<Control>, bool)> {
     let mut request = ListControlsRequest { parent, ..Default::default() };
     let mut controls = Vec::new();
     loop {
         request.page_size = (limit - controls.len()).min(1000) as i32;
         let page = client.list_controls(request.clone()).await?;
-        if output.json {
-            page.controls.iter().try_for_each(json_line)?;
-        }
         controls.extend(page.controls);
         request.page_token = page.next_page_token;
         if request.page_token.is_empty() || controls.len() >= limit {
-            break;
+            return Ok((controls, !request.page_token.is_empty()));
         }
     }
-    if output.json { Ok(()) } else { print_list(output, &controls, !request.page_token.is_empty()) }
 }
 
 fn print_list(output: Output, controls: &[Control], more: bool) -> Result<()> {
@@ -302,10 +330,12 @@ fn print_list(output: Output, controls: &[Control], more: bool) -> Result<()> {
         line("no controls")?;
         return Ok(());
     }
-    let columns = [Column::Id("control"), Column::Text("action"), Column::Text("when")];
-    let rows = controls
-        .iter()
-        .map(|control| vec![last_part(&control.name).to_owned(), words::action(control), words::condition(control)]);
+    let columns = [Column::Id("control"), Column::Text("action"), Column::Text("when"), Column::Text("now")];
+    let now = jiff::Timestamp::now();
+    let rows = controls.iter().map(|control| {
+        let standing = words::standing(control, now).to_owned();
+        vec![last_part(&control.name).to_owned(), words::action(control), words::condition(control), standing]
+    });
     output.table(&columns, rows)?;
     let more = if more { ", and there are more: --limit 0 lists all" } else { "" };
     Ok(output.note(format!("{}{more}", counted(controls.len() as i64, "control")))?)

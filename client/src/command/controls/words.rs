@@ -37,6 +37,19 @@ pub fn condition(control: &Control) -> String {
     if parts.is_empty() { "always".to_owned() } else { parts.join(", ") }
 }
 
+/// Whether its times let it apply at this moment.
+pub fn standing(control: &Control, now: jiff::Timestamp) -> &'static str {
+    let condition = control.condition.as_ref();
+    let reached = |time: &Timestamp| (time.seconds, time.nanos) <= (now.as_second(), now.subsec_nanosecond());
+    if condition.and_then(|condition| condition.end_time.as_ref()).is_some_and(reached) {
+        "over"
+    } else if condition.and_then(|condition| condition.start_time.as_ref()).is_none_or(reached) {
+        "yes"
+    } else {
+        "not yet"
+    }
+}
+
 fn query(query: &QueryMatch) -> String {
     format!("query {}\"{}\"", if query.partial { "with " } else { "" }, query.text)
 }
@@ -110,6 +123,22 @@ mod tests {
         let words =
             r#"query "milk" or query with "oat", in search or similar, from 2026-02-01, until 2026-03-01T10:30:00Z"#;
         assert_eq!(when(condition), words);
+    }
+
+    #[test]
+    fn a_control_stands_from_its_start_until_before_its_end() {
+        let condition = Condition {
+            start_time: Some(time("2026-02-01").unwrap()),
+            end_time: Some(time("2026-03-01").unwrap()),
+            ..Default::default()
+        };
+        let control = Control { condition: Some(condition), ..Default::default() };
+        let standing = |control: &Control, now: &str| super::standing(control, now.parse().unwrap());
+        assert_eq!(standing(&control, "2026-01-31T23:59:59.9Z"), "not yet");
+        assert_eq!(standing(&control, "2026-02-01T00:00:00Z"), "yes");
+        assert_eq!(standing(&control, "2026-02-28T23:59:59.9Z"), "yes");
+        assert_eq!(standing(&control, "2026-03-01T00:00:00Z"), "over");
+        assert_eq!(standing(&Control::default(), "2026-03-01T00:00:00Z"), "yes");
     }
 
     #[test]
