@@ -13,6 +13,7 @@ const EXCERPT_BYTES: usize = 240;
 const MAX_HIGHLIGHTS: usize = 8;
 
 /// Marks the words of one query.
+#[derive(Debug, Clone, Default)]
 pub struct Highlighter {
     terms: FxHashSet<String>,
 }

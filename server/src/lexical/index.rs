@@ -239,7 +239,7 @@ impl LexicalIndex {
         let searcher = self.searcher();
         let understood = Understood::new(&searcher, &self.fields, &self.ranking, query)?;
         let found = rank::search(&searcher, &self.fields, &self.ranking, &understood, query)?;
-        Ok(LexicalHits { corrected: understood.corrected, ..found })
+        Ok(LexicalHits { marks: Highlighter::new(&understood), corrected: understood.corrected, ..found })
     }
 
     /// What marks the words of a query in the items found with it.

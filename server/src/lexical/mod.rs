@@ -61,6 +61,8 @@ pub struct LexicalHits {
     pub matched: RoaringBitmap,
     /// The query as it was understood, when words of it were corrected.
     pub corrected: Option<String>,
+    /// Marks the query's words in what was found.
+    pub marks: Highlighter,
 }
 
 /// Why the index could not be read or written. After a failed write everything since

@@ -209,7 +209,7 @@ pub(super) fn search(
     let together: f32 = understood.neighbours.iter().map(|&(first, second)| rarity[first].min(rarity[second])).sum();
     let in_title = ranking.saturated(lengths.title(understood.words.len()));
     let title_match = (whole * in_title + together * ranking.title_phrase) * (1.0 + ranking.title_coverage);
-    Ok(LexicalHits { hits, title_match, matched, corrected: None })
+    Ok(LexicalHits { hits, title_match, matched, ..LexicalHits::default() })
 }
 
 /// The best of those that cover enough of the query, and all of those.

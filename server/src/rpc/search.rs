@@ -37,7 +37,7 @@ const MAX_GROUP: i32 = 100;
 
 /// What of a request the pipeline does not need.
 struct Checked {
-    plan: Plan,
+    plan: Arc<Plan>,
     filter: Filter,
     page_size: usize,
     offset: usize,
@@ -56,18 +56,14 @@ pub async fn search(app: &App, request: Request<SearchRequest>) -> Result<Respon
     }
     let semantic = app.semantic(&shop, context)?;
     let permit = app.admit_query(deadline).await?;
-    let plan = Arc::new(checked.plan.clone());
-    let ranking = search::search(&shop, semantic, Arc::clone(&plan)).await.map_err(search_status)?;
-    let facets = request.facets.clone();
-    let view = request.view();
-    let text = match plan.query {
-        Query::Text(ref text) => Some(Arc::clone(text)),
-        Query::Vector(_) => None,
-    };
-    let (found, app) = (Arc::clone(&shop), app.clone());
+    let retrieved = search::retrieve(&shop, semantic, &checked.plan).await.map_err(search_status)?;
+    let app = app.clone();
+    // All the rest in one go: each hand-over to another thread is a wait where processors are busy.
     let answer = tokio::task::spawn_blocking(move || {
-        let facets = facets.iter().map(|facet| count(&found, &checked, &ranking, facet)).collect::<Result<_, _>>()?;
-        Ok(assemble(&app, &found, &checked, ranking, facets, text.as_deref(), view))
+        let ranking = retrieved.rank(&shop).map_err(search_status)?;
+        let facets = request.facets.iter().map(|facet| count(&shop, &checked, &ranking, facet));
+        let facets = facets.collect::<Result<_, _>>()?;
+        Ok(assemble(&app, &shop, &checked, ranking, facets, request.view()))
     })
     .await
     .map_err(internal)?;
@@ -140,7 +136,7 @@ fn check_request(app: &App, shop: &Shop, request: &SearchRequest, deadline: Inst
         rules,
         deadline,
     };
-    Ok(Checked { plan, filter, page_size, offset, hash })
+    Ok(Checked { plan: Arc::new(plan), filter, page_size, offset, hash })
 }
 
 /// The items that may be served and match `filter`.
@@ -304,14 +300,15 @@ fn assemble(
     app: &App,
     shop: &Shop,
     checked: &Checked,
-    ranking: Ranking,
+    mut ranking: Ranking,
     facets: Vec<Facet>,
-    text: Option<&str>,
     view: ItemView,
 ) -> SearchResponse {
-    let words = ranking.corrected.as_deref().or(text);
-    // A page without marks is better than none.
-    let highlighter = words.and_then(|words| shop.lexical().highlighter(&checked.plan.wording(words, None, 0)).ok());
+    let highlighter = ranking.marks.take().or_else(|| match &checked.plan.query {
+        // A page without marks is better than none.
+        Query::Text(text) => shop.lexical().highlighter(&checked.plan.wording(text, None, 0)).ok(),
+        Query::Vector(_) => None,
+    });
     let total_size = ranking.total as i64;
     let ranked = ranking.hits.len();
     let end = (checked.offset + checked.page_size).min(ranked);

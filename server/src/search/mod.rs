@@ -14,7 +14,7 @@ use crate::{
     control::Rules,
     encoder::{EncoderError, Pinned},
     filter::{Key, OrderBy},
-    lexical::{LexicalError, LexicalHits, LexicalQuery},
+    lexical::{Highlighter, LexicalError, LexicalHits, LexicalQuery},
     serving::{Generation, Shop},
     telemetry::timed,
     vector::VectorError,
@@ -101,6 +101,8 @@ pub struct Ranking {
     pub total: u64,
     /// The query as it was understood, if words were corrected.
     pub corrected: Option<String>,
+    /// Marks the words of the query, if it was searched for by words.
+    pub marks: Option<Highlighter>,
     /// The versions that took part.
     pub served_by: Vec<ServedBy>,
     /// Why it is less than it could be.
@@ -136,41 +138,58 @@ pub enum SearchError {
 /// The encoder and its vectors of the shop, held for the whole of an answer.
 pub type Semantic = (Pinned, Arc<Generation>);
 
-/// Runs `plan` on `shop`. `semantic` is resolved once for the whole answer, so that no two versions mix.
-pub async fn search(
+/// What the retrievers need of others is there: the rest takes a processor and nothing else.
+#[derive(Debug)]
+pub struct Retrieved {
+    plan: Arc<Plan>,
+    words: Option<LexicalHits>,
+    ranking: Ranking,
+}
+
+/// Finds items by words, and meanwhile has the query's vector made. `semantic` is resolved once for the whole answer, so that
+/// no two versions mix.
+pub async fn retrieve(
     shop: &Arc<Shop>,
     semantic: Result<Semantic, EncoderError>,
-    plan: Arc<Plan>,
-) -> Result<Ranking, SearchError> {
+    plan: &Arc<Plan>,
+) -> Result<Retrieved, SearchError> {
     let words = async {
         match &plan.query {
             Query::Text(_) if plan.mode != SearchMode::Semantic => {
-                let (shop, plan) = (Arc::clone(shop), Arc::clone(&plan));
+                let (shop, plan) = (Arc::clone(shop), Arc::clone(plan));
                 task::spawn_blocking(move || timed("lexical", || lexical(&shop, &plan))).await?.map(Some)
             }
             _ => Ok(None),
         }
     };
-    let (words, near) = tokio::join!(words, nearest(semantic, &plan));
+    let (words, meant) = tokio::join!(words, meant(semantic, plan));
     let mut ranking = Ranking::default();
-    let near = match near {
-        Ok(Some((near, meaning, encoder))) => {
+    match meant {
+        Ok(Some((meaning, encoder))) => {
             ranking.served_by.push(encoder.served_by());
             ranking.degraded.extend(meaning.generation.incomplete());
             ranking.meaning = Some(meaning);
-            near
         }
-        Ok(None) => Vec::new(),
+        Ok(None) => {}
         // Words answer when meaning cannot, unless only meaning was asked for.
-        Err(SearchError::Encoder(error)) if plan.mode == SearchMode::Hybrid && matches!(plan.query, Query::Text(_)) => {
+        Err(error) if plan.mode == SearchMode::Hybrid && matches!(plan.query, Query::Text(_)) => {
             ranking.degraded.push(degraded_by(&error));
-            Vec::new()
         }
-        Err(error) => return Err(error),
-    };
-    let shop = Arc::clone(shop);
-    let words = words?;
-    Ok(task::spawn_blocking(move || timed("rank", || rank::rank(&shop, &plan, words, &near, ranking))).await?)
+        Err(error) => return Err(error.into()),
+    }
+    Ok(Retrieved { plan: Arc::clone(plan), words: words?, ranking })
+}
+
+impl Retrieved {
+    /// Finds the nearest items, and ranks all. Blocks.
+    pub fn rank(self, shop: &Shop) -> Result<Ranking, SearchError> {
+        let Self { plan, words, ranking } = self;
+        let near = match &ranking.meaning {
+            Some(meaning) => timed("semantic", || meaning.search(&plan, &plan.allowed))?,
+            None => Vec::new(),
+        };
+        Ok(timed("rank", || rank::rank(shop, &plan, words, &near, ranking)))
+    }
 }
 
 /// Every item within `allowed` that the search `ranking` came from would match: for facets that leave a condition out.
@@ -239,9 +258,11 @@ fn lexical(shop: &Shop, plan: &Plan) -> Result<LexicalHits, SearchError> {
     Ok(shop.lexical().search(&plan.wording(text, Some(&plan.allowed), plan.lexical_candidates))?)
 }
 
-type Nearest = (Vec<(Doc, f32)>, Meaning, Pinned);
-
-async fn nearest(semantic: Result<Semantic, EncoderError>, plan: &Arc<Plan>) -> Result<Option<Nearest>, SearchError> {
+/// The query in the encoder's space, unless only words are asked for.
+async fn meant(
+    semantic: Result<Semantic, EncoderError>,
+    plan: &Plan,
+) -> Result<Option<(Meaning, Pinned)>, EncoderError> {
     if plan.mode == SearchMode::Lexical {
         return Ok(None);
     }
@@ -250,10 +271,7 @@ async fn nearest(semantic: Result<Semantic, EncoderError>, plan: &Arc<Plan>) -> 
         Query::Text(text) => encoder.embed_query(text, Some(plan.deadline)).await?,
         Query::Vector(values) => Arc::from(values.as_slice()),
     };
-    let meaning = Meaning { vector, generation };
-    let (searched, plan) = (meaning.clone(), Arc::clone(plan));
-    let near = task::spawn_blocking(move || timed("semantic", || searched.search(&plan, &plan.allowed))).await??;
-    Ok(Some((near, meaning, encoder)))
+    Ok(Some((Meaning { vector, generation }, encoder)))
 }
 
 fn degraded_by(error: &EncoderError) -> Degraded {

@@ -34,7 +34,9 @@ pub(super) fn rank(
     near: &[(Doc, f32)],
     mut ranking: Ranking,
 ) -> Ranking {
+    let searched = words.is_some();
     let words = words.unwrap_or_default();
+    ranking.marks = searched.then_some(words.marks);
     let similar = ranking.meaning.as_ref().map(|meaning| meaning.similar(near, &words.hits)).unwrap_or_default();
     // A match by words whose vector is not made yet is taken to be as similar as the others are.
     let lacking = mean_of(&similar, &words.hits);
