@@ -20,7 +20,7 @@ pub struct DeviceOptions {
 impl Default for DeviceOptions {
     fn default() -> Self {
         Self {
-            bulk_batch_time: Duration::from_millis(10),
+            bulk_batch_time: Duration::from_millis(2),
             quiet_bulk_batch_time: Duration::from_millis(250),
             bulk_share: 0.1,
             quantum: Duration::from_millis(10),
