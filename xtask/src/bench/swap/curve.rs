@@ -29,7 +29,7 @@ pub fn draw(story: &Story) -> String {
             },
             latency(story),
         ],
-        bands: vec![band("steady", story.steady), band("indexing", story.indexing)],
+        bands: vec![band("indexing", story.indexing)],
         marks: story.swaps.iter().map(|swapped| minutes(swapped.moved.sent)).collect(),
     };
     svg(&chart)

@@ -14,6 +14,9 @@ use super::{
 };
 use crate::bench::{millis, process::mebibytes};
 
+/// Memory is compared over so many swaps at the beginning and at the end: from one moment to the next it changes by more than
+/// a version leaves behind.
+const MEMORY_SWAPS: usize = 10;
 /// More than this part of the machine used by others is told.
 const BUSY: f64 = 0.02;
 
@@ -35,10 +38,19 @@ pub struct Figures<'a> {
     steady: Searched,
     indexing: Searched,
     swapping: Searched,
+    /// While a version was in one of its states on the way to the swap, and in the second after the one before was gone.
+    phases: Vec<(&'static str, Searched)>,
     all: Searched,
     wrong_version: usize,
     words_only: usize,
 }
+
+/// What a version goes through before the label moves to it.
+const PHASES: [(&str, VersionState); 3] = [
+    ("   the new one is loaded", VersionState::Loading),
+    ("   it is warmed up", VersionState::Warming),
+    ("   it catches up with the items", VersionState::Indexing),
+];
 
 /// The last line of `--json`.
 #[derive(Serialize)]
@@ -103,18 +115,24 @@ impl Searched {
 
 impl<'a> Figures<'a> {
     pub fn of(story: &'a Story) -> Self {
-        let due = |span: Span| story.searches.iter().filter(move |search| span.contains(search.due) && !search.probe);
-        let around =
-            |search: &&Search| !search.probe && story.swaps.iter().any(|swapped| swapped.around.contains(search.due));
+        let within =
+            |spans: &[Span], search: &Search| !search.probe && spans.iter().any(|span| span.contains(search.due));
+        let around: Vec<Span> = story.swaps.iter().map(|swapped| swapped.around).collect();
         let moves: Vec<Move> =
             story.swaps.iter().map(|swapped| swapped.moved).chain(story.rollbacks.iter().copied()).collect();
         let history = History::new(FIRST, &moves);
         let answers = || story.searches.iter().filter_map(|search| search.outcome.ok());
+        let while_in = |spans: &[Span]| Searched::of(story.searches.iter().filter(|search| within(spans, search)));
+        let unloading: Vec<Span> = story.swaps.iter().map(|swapped| swapped.unloading).collect();
+        let mut phases: Vec<_> =
+            PHASES.iter().map(|&(name, state)| (name, while_in(&spans_in(story, state)))).collect();
+        phases.push(("   the old one is unloaded", while_in(&unloading)));
         Self {
             story,
-            steady: Searched::of(due(story.steady)),
-            indexing: Searched::of(due(story.indexing)),
-            swapping: Searched::of(story.searches.iter().filter(around)),
+            phases,
+            steady: while_in(&story.steady),
+            indexing: while_in(&[story.indexing]),
+            swapping: while_in(&around),
             all: Searched::of(&story.searches),
             wrong_version: answers().filter(|answer| answer.version.is_some() && !history.explains(answer)).count(),
             words_only: answers().filter(|answer| answer.version.is_none()).count(),
@@ -157,17 +175,14 @@ impl<'a> Figures<'a> {
 
     /// How long versions were in a state while they were swapped.
     fn in_state(&self, state: VersionState) -> Spread {
-        let changes = &self.story.seen.changes;
-        let swapping = |change: &&Change| self.story.swaps.iter().any(|swapped| swapped.around.contains(change.at));
-        Spread::of(changes.iter().filter(swapping).filter(|change| change.state == state).filter_map(|begun| {
-            let next = changes.iter().find(|next| next.version == begun.version && next.at > begun.at)?;
-            Some(next.at - begun.at)
-        }))
+        Spread::of(spans_in(self.story, state).into_iter().map(|span| span.until - span.from))
     }
 
+    /// After the first swaps and after the last ones: the medians.
     fn memory(&self) -> (u64, u64) {
-        let bytes = |swapped: Option<&Swapped>| swapped.map_or(0, |swapped| swapped.memory.bytes);
-        (bytes(self.story.swaps.first()), bytes(self.story.swaps.last()))
+        let swaps = &self.story.swaps;
+        let some = MEMORY_SWAPS.min(swaps.len().div_ceil(2));
+        (median(&swaps[..some]), median(&swaps[swaps.len() - some..]))
     }
 
     fn growth(&self) -> f64 {
@@ -183,9 +198,9 @@ impl<'a> Figures<'a> {
         println!("\n{} items; {:.1} searches a second{of_capacity}\n", story.items, story.rate);
         println!("{:<34} {:>9} {:>7} {:>9} {:>9} {:>7}", "searches", "sent", "failed", "p50", "p99", "ratio");
         let around = format!("around {swaps} swaps");
-        for (name, searched) in
-            [("steady", &self.steady), ("the second version is indexed", &self.indexing), (&around, &self.swapping)]
-        {
+        let rows =
+            [("steady", &self.steady), ("the second version is indexed", &self.indexing), (&around, &self.swapping)];
+        for (name, searched) in rows.into_iter().chain(self.phases.iter().map(|(name, searched)| (*name, searched))) {
             let [p50, p99] = [0.5, 0.99].map(|quantile| searched.latency.at(quantile));
             println!(
                 "{name:<34} {:>9} {:>7} {:>9} {:>9} {:>7.2}",
@@ -225,7 +240,7 @@ impl<'a> Figures<'a> {
         let (first, last) = self.memory();
         let most = story.seen.memory.iter().map(|sample| sample.bytes).max().unwrap_or_default();
         println!(
-            "\nresident memory: {} after the first swap, {} after the last: {:+.1} %; {} at most",
+            "\nresident memory: {} after the first swaps, {} after the last ones (medians): {:+.1} %; {} at most",
             mebibytes(first),
             mebibytes(last),
             self.growth() * 100.0,
@@ -270,6 +285,21 @@ impl<'a> Figures<'a> {
             others_cpu: rounded(self.story.others),
         }
     }
+}
+
+/// When versions were in a state while they were swapped.
+fn spans_in(story: &Story, state: VersionState) -> Vec<Span> {
+    let changes = &story.seen.changes;
+    let swapping = |change: &&Change| story.swaps.iter().any(|swapped| swapped.around.contains(change.at));
+    let begun = changes.iter().filter(swapping).filter(|change| change.state == state);
+    let ended = |begun: &Change| changes.iter().find(|next| next.version == begun.version && next.at > begun.at);
+    begun.filter_map(|begun| Some(Span { from: begun.at, until: ended(begun)?.at })).collect()
+}
+
+fn median(swaps: &[Swapped]) -> u64 {
+    let mut bytes: Vec<u64> = swaps.iter().map(|swapped| swapped.memory.bytes).collect();
+    bytes.sort_unstable();
+    bytes.get(bytes.len() / 2).copied().unwrap_or_default()
 }
 
 fn ratio(time: Duration, to: Duration) -> f64 {

@@ -42,8 +42,11 @@ use crate::programs::{self, Interrupted, say};
 const CAPACITY: Duration = Duration::from_secs(10);
 /// The load runs for so long before anything counts.
 const SETTLE: Duration = Duration::from_secs(5);
-/// What counts as being around a swap, at least.
+/// What counts as being around a swap. What follows, until the next one, is steady again: on a machine whose speed changes from
+/// one minute to the next, a swap is to be compared with the time just before it.
 const AROUND: Duration = Duration::from_secs(10);
+/// What a version leaves behind is given back after it is gone.
+const AFTERWARDS: Duration = Duration::from_secs(1);
 /// How often the label is rolled back in the end, and from one time to the next.
 const ROLLBACKS: u32 = 10;
 const ROLLBACK_EVERY: Duration = Duration::from_secs(1);
@@ -56,7 +59,7 @@ pub struct Swap {
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     swaps: u32,
     /// From one swap to the next.
-    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = super::duration)]
+    #[arg(long, default_value = "15s", value_name = "TIME", value_parser = super::duration)]
     every: Duration,
     /// How long to measure before the first swap.
     #[arg(long, default_value = "60s", value_name = "TIME", value_parser = super::duration)]
@@ -92,7 +95,8 @@ pub struct Story {
     started: Instant,
     capacity: Option<f64>,
     rate: f64,
-    steady: Span,
+    /// Before the first swap, and before each other one.
+    steady: Vec<Span>,
     /// While the second version's index was made from nothing.
     indexing: Span,
     swaps: Vec<Swapped>,
@@ -113,13 +117,15 @@ pub struct Span {
 
 /// One swap.
 pub struct Swapped {
-    /// From the call that loads the new version to the end of the old one, or longer.
+    /// From the call that loads the new version to the end of the old one, and longer.
     around: Span,
     /// Until the new version was available.
     load: Duration,
     moved: Move,
     /// Until the old one was gone.
     unload: Duration,
+    /// That, and a second longer.
+    unloading: Span,
     /// When all was over.
     memory: Sample,
 }
@@ -218,6 +224,7 @@ async fn measure(swap: &Swap, shop: &Shop, queries: Arc<Queries>) -> Result<Stor
     sleep(swap.steady).await;
     let steady = Span::since(steady);
     live.tell(steady, "");
+    let mut steady = vec![steady];
 
     live.say("Making the index of the second version");
     let indexing = Instant::now();
@@ -233,6 +240,7 @@ async fn measure(swap: &Swap, shop: &Shop, queries: Arc<Queries>) -> Result<Stor
     for number in 1..=swap.swaps {
         let swapped = swap_once(&server, from, to, swap.every, searches.record()).await?;
         live.tell(swapped.around, &format!("; swap {number}: {}", swapped.told()));
+        steady.push(Span::since(swapped.around.until));
         swaps.push(swapped);
         (from, to) = (to, from);
     }
@@ -263,8 +271,9 @@ async fn swap_once(server: &Server, from: u32, to: u32, every: Duration, record:
     let unload = leaving.elapsed();
     // The last moment before the next one begins: what can be given back has been.
     sleep(every.saturating_sub(started.elapsed())).await;
-    let around = Span { from: started, until: Instant::now().min(started + AROUND.max(every)) };
-    Ok(Swapped { around, load, moved, unload, memory: server.memory()? })
+    let around = Span { from: started, until: Instant::now().min(started + AROUND) };
+    let unloading = Span { from: leaving, until: leaving + unload + AFTERWARDS };
+    Ok(Swapped { around, load, moved, unload, unloading, memory: server.memory()? })
 }
 
 fn spinner() -> ProgressBar {
