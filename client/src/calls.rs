@@ -23,17 +23,26 @@ const LONG_SILENCE: Duration = Duration::from_hours(24 * 365);
 
 /// Writes one method of [`Client`] for a call with one request and one answer.
 macro_rules! call {
-    ($(#[$doc:meta])* $service:ident.$method:ident($request:ty) -> $answer:ty, $name:literal, $repeat:expr) => {
+    ($(#[$doc:meta])* $service:ident.$method:ident($type:ty) -> $answer:ty, $name:literal, |$request:ident| $repeat:expr) => {
         $(#[$doc])*
-        pub async fn $method(&self, request: $request) -> Result<$answer, Error> {
+        pub async fn $method(&self, $request: $type) -> Result<$answer, Error> {
+            let repeat = $repeat;
             let service = self.$service();
             let send = |request| {
                 let mut service = service.clone();
                 async move { service.$method(request).await }
             };
-            self.call($name, $repeat, request, send).await
+            self.call($name, repeat, $request, send).await
         }
     };
+    ($(#[$doc:meta])* $service:ident.$method:ident($type:ty) -> $answer:ty, $name:literal, $repeat:expr) => {
+        call! { $(#[$doc])* $service.$method($type) -> $answer, $name, |request| $repeat }
+    };
+}
+
+/// Whether a removal may be sent twice.
+fn deletion(allow_missing: bool) -> Repeat {
+    if allow_missing { Repeat::Safe } else { Repeat::Unsafe }
 }
 
 impl Client {
@@ -74,6 +83,10 @@ impl Client {
         catalog.upsert_items(UpsertItemsRequest) -> UpsertItemsResponse, "UpsertItems", Repeat::Safe
     }
     call! {
+        /// Removes an item. Retried only with `allow_missing`: otherwise a second attempt would find its own work and fail.
+        catalog.delete_item(DeleteItemRequest) -> (), "DeleteItem", |request| deletion(request.allow_missing)
+    }
+    call! {
         /// One control. Retried.
         catalog.get_control(GetControlRequest) -> Control, "GetControl", Repeat::Safe
     }
@@ -84,6 +97,10 @@ impl Client {
     call! {
         /// Adds or replaces a control. Retried: the second time changes nothing.
         catalog.put_control(PutControlRequest) -> Control, "PutControl", Repeat::Safe
+    }
+    call! {
+        /// Removes a control. Retried as [`delete_item`](Self::delete_item) is.
+        catalog.delete_control(DeleteControlRequest) -> (), "DeleteControl", |request| deletion(request.allow_missing)
     }
     call! {
         /// A page of models. Retried.
@@ -124,29 +141,6 @@ impl Client {
     call! {
         /// Erases every event of one person. Sent once: a second attempt would find nothing to count.
         privacy.erase_user(EraseUserRequest) -> EraseUserResponse, "EraseUser", Repeat::Unsafe
-    }
-
-    /// Removes an item. Retried only with `allow_missing`: otherwise a second attempt would find its own work and
-    /// fail.
-    pub async fn delete_item(&self, request: DeleteItemRequest) -> Result<(), Error> {
-        let repeat = if request.allow_missing { Repeat::Safe } else { Repeat::Unsafe };
-        let service = self.catalog();
-        let send = |request| {
-            let mut service = service.clone();
-            async move { service.delete_item(request).await }
-        };
-        self.call("DeleteItem", repeat, request, send).await
-    }
-
-    /// Removes a control. Retried as [`delete_item`](Self::delete_item) is.
-    pub async fn delete_control(&self, request: DeleteControlRequest) -> Result<(), Error> {
-        let repeat = if request.allow_missing { Repeat::Safe } else { Repeat::Unsafe };
-        let service = self.catalog();
-        let send = |request| {
-            let mut service = service.clone();
-            async move { service.delete_control(request).await }
-        };
-        self.call("DeleteControl", repeat, request, send).await
     }
 
     /// Makes pictures; each comes when it is done. Sent once.

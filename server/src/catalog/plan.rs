@@ -15,7 +15,7 @@ use crate::log::{Appended, Change, ControlId, Entry, Group, ImportPosition, Patc
 /// Changes made ready for the log, beside the answers to them.
 pub(super) struct Plan<'a> {
     table: &'a Table,
-    controls: Controls,
+    controls: Arc<Controls>,
     docs: FxHashMap<Arc<str>, Doc>,
     items: FxHashMap<Doc, Option<Arc<Item>>>,
     group: Group,
@@ -34,7 +34,7 @@ pub(super) struct Answer {
 
 impl<'a> Plan<'a> {
     /// A plan for changes to `table` and `controls`, recorded at `recorded_ms` (unix milliseconds).
-    pub fn new(table: &'a Table, controls: Controls, recorded_ms: i64) -> Self {
+    pub fn new(table: &'a Table, controls: Arc<Controls>, recorded_ms: i64) -> Self {
         let group = Group { recorded_ms, ..Group::default() };
         Self { table, controls, docs: FxHashMap::default(), items: FxHashMap::default(), group, answers: Vec::new() }
     }
@@ -57,9 +57,9 @@ impl<'a> Plan<'a> {
         self.group.imports.push(import);
     }
 
-    /// The group to write and the answers, one for each change.
-    pub fn finish(self) -> (Group, Vec<Answer>) {
-        (self.group, self.answers)
+    /// The group to write, the answers, one for each change, and the controls as they are then: the same if none changed.
+    pub fn finish(self) -> (Group, Vec<Answer>, Arc<Controls>) {
+        (self.group, self.answers, self.controls)
     }
 
     /// An item as it already is changes nothing. One without a time of creation keeps that of the item it replaces, or
@@ -121,15 +121,16 @@ impl<'a> Plan<'a> {
         let (existed, recorded) = (old.is_some(), old.is_none_or(|old| **old != control));
         if recorded {
             let control = Arc::new(control);
-            self.controls.insert(Arc::clone(&id), Arc::clone(&control));
+            Arc::make_mut(&mut self.controls).insert(Arc::clone(&id), Arc::clone(&control));
             self.group.entries.push(Entry::PutControl(id, control));
         }
         Answer { recorded, docs: Vec::new(), existed, unknown: Vec::new() }
     }
 
     fn delete_control(&mut self, id: ControlId) -> Answer {
-        let existed = self.controls.remove(&id).is_some();
+        let existed = self.controls.contains_key(&id);
         if existed {
+            Arc::make_mut(&mut self.controls).remove(&id);
             self.group.entries.push(Entry::DeleteControl(id));
         }
         Answer { recorded: existed, docs: Vec::new(), existed, unknown: Vec::new() }
@@ -193,11 +194,12 @@ mod tests {
     }
 
     fn plan(table: &Table, changes: impl IntoIterator<Item = Change>) -> (Group, Vec<Answer>) {
-        let mut plan = Plan::new(table, Controls::new(), 1_500);
+        let mut plan = Plan::new(table, Arc::default(), 1_500);
         for change in changes {
             plan.add(change);
         }
-        plan.finish()
+        let (group, answers, _) = plan.finish();
+        (group, answers)
     }
 
     #[test]

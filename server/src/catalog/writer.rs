@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::checkpoint::Checkpoint;
 use super::plan::{self, Answer, Plan};
-use super::{CatalogId, CatalogOptions, Controls, EVERYTHING, State};
+use super::{CatalogId, CatalogOptions, EVERYTHING, State};
 use crate::log::{Appended, Change, Entry, Group, ImportPosition, LogError, Patch, Record, Records, Seq, Who};
 
 /// What a waiting change costs beside its encoded bytes, so that bounded bytes also mean bounded changes.
@@ -206,9 +206,9 @@ impl Thread {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
         self.recorded_ms = self.recorded_ms.max(now);
         let counts: Vec<usize> = requests.iter().map(|request| request.changes.len()).collect();
-        let (group, answers) = {
+        let (group, answers, controls) = {
             let table = self.state.items.read();
-            let mut plan = Plan::new(&table, Controls::clone(&self.state.controls.load()), self.recorded_ms);
+            let mut plan = Plan::new(&table, self.state.controls.load_full(), self.recorded_ms);
             for request in &mut requests {
                 for change in mem::take(&mut request.changes) {
                     plan.add(change);
@@ -223,6 +223,7 @@ impl Thread {
             Ok(seqs) => {
                 self.failing = false;
                 let before = *self.state.head.borrow();
+                self.state.controls.store(controls);
                 self.show(&group, &answers, &seqs);
                 let mut resolved = plan::resolve(answers, &seqs, before).into_iter();
                 for (request, count) in requests.into_iter().zip(counts) {
@@ -243,7 +244,7 @@ impl Thread {
 
     /// Makes a recorded group visible. Table and behaviour are never locked together: readers take them in any order.
     fn show(&mut self, group: &Group, answers: &[Answer], seqs: &[Option<Seq>]) {
-        let State { items, behaviour, controls, head, event_count, .. } = &*self.state;
+        let State { items, behaviour, head, event_count, .. } = &*self.state;
         if !group.docs.is_empty() {
             items.change(|table| {
                 for (doc, id) in &group.docs {
@@ -251,18 +252,6 @@ impl Thread {
                     debug_assert_eq!(given, *doc);
                 }
             });
-        }
-        let of_control = |entry: &Entry| matches!(entry, Entry::PutControl(..) | Entry::DeleteControl(_));
-        if group.entries.iter().any(of_control) {
-            let mut now = Controls::clone(&controls.load());
-            for entry in &group.entries {
-                match entry {
-                    Entry::PutControl(id, control) => drop(now.insert(Arc::clone(id), Arc::clone(control))),
-                    Entry::DeleteControl(id) => drop(now.remove(id)),
-                    _ => {}
-                }
-            }
-            controls.store(Arc::new(now));
         }
         let recorded = answers.iter().filter(|answer| answer.recorded).map(|answer| answer.docs.as_slice());
         let shown: Vec<_> =

@@ -71,6 +71,13 @@ pub enum Appended {
     Duplicate,
 }
 
+impl Appended {
+    /// Whether the item or control was there before.
+    pub fn existed(&self) -> bool {
+        matches!(self, Self::Accepted { existed: true, .. })
+    }
+}
+
 /// How far an import has come, in positions of its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImportPosition {

@@ -24,8 +24,8 @@ use crate::{
     token::{Page, stable_hash},
 };
 
-const DEFAULT_PAGE: usize = 50;
-const MAX_PAGE: usize = 1_000;
+pub(super) const DEFAULT_PAGE: usize = 50;
+pub(super) const MAX_PAGE: usize = 1_000;
 const EXPORT_CHUNK: usize = 1_000;
 
 pub(super) type Sent<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -120,12 +120,11 @@ impl CatalogService for App {
             .filter_map(|change| if let Change::PatchItem(patch) = change { Some(patch.item.id.clone()) } else { None })
             .collect();
         let appended = shop.catalog().append(changes).await.map_err(log_status)?;
-        let existed = |result: &Appended| matches!(result, Appended::Accepted { existed: true, .. });
         // Removed by somebody else while the call came here.
-        if let Some((id, _)) = patched.iter().zip(&appended).find(|(_, result)| !existed(result)) {
+        if let Some((id, _)) = patched.iter().zip(&appended).find(|(_, result)| !result.existed()) {
             return Err(no_item(id));
         }
-        let replaced = appended.iter().filter(|result| existed(result)).count();
+        let replaced = appended.iter().filter(|result| result.existed()).count();
         Ok(Response::new(UpsertItemsResponse {
             created_count: (appended.len() - replaced) as i64,
             replaced_count: replaced as i64,
@@ -136,7 +135,7 @@ impl CatalogService for App {
         let request = request.into_inner();
         let (shop, id) = self.item(&request.name)?;
         let appended = shop.catalog().append(vec![Change::DeleteItem(id.clone())]).await.map_err(log_status)?;
-        let existed = matches!(appended.first(), Some(Appended::Accepted { existed: true, .. }));
+        let existed = appended.iter().any(Appended::existed);
         if existed || request.allow_missing { Ok(Response::new(())) } else { Err(no_item(&id)) }
     }
 

@@ -8,7 +8,11 @@ use vitrine::v1::{
     Control, DeleteControlRequest, GetControlRequest, ListControlsRequest, ListControlsResponse, PutControlRequest,
 };
 
-use super::{App, log_status};
+use super::{
+    App,
+    catalog::{DEFAULT_PAGE, MAX_PAGE},
+    log_status,
+};
 use crate::{
     check,
     control::rule::Rule,
@@ -17,8 +21,6 @@ use crate::{
     token::stable_hash,
 };
 
-const DEFAULT_PAGE: usize = 50;
-const MAX_PAGE: usize = 1_000;
 /// Every request looks at all of them.
 const MAX_CONTROLS: usize = 1_000;
 
@@ -71,7 +73,7 @@ pub(super) async fn delete(app: &App, request: DeleteControlRequest) -> Result<R
     let shop = app.shop_of(&catalog)?;
     let change = Change::DeleteControl(Arc::clone(&id));
     let appended = shop.catalog().append(vec![change]).await.map_err(log_status)?;
-    let existed = matches!(appended.first(), Some(Appended::Accepted { existed: true, .. }));
+    let existed = appended.iter().any(Appended::existed);
     if existed || request.allow_missing { Ok(Response::new(())) } else { Err(no_control(&id)) }
 }
 

@@ -7,7 +7,7 @@ use crate::Doc;
 use crate::filter::{Columns, Key};
 
 /// The groups of the matching items.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Groups {
     /// The group of each item that is in one.
     of: FxHashMap<Doc, u32>,

@@ -76,7 +76,7 @@ pub struct Plan {
 }
 
 /// One item found.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Hit {
     /// The item.
     pub doc: Doc,
@@ -223,13 +223,6 @@ impl Plan {
     /// The items that the shop wants at a place; none in an order of the customer's own.
     fn pins(&self) -> &[(usize, Doc)] {
         if self.order_by.is_none() { &self.rules.pins } else { &[] }
-    }
-}
-
-impl Hit {
-    /// An item of which nothing is said yet.
-    fn of(doc: Doc) -> Self {
-        Self { doc, score: 0.0, stages: Vec::new(), variants: Vec::new(), group_total: 0 }
     }
 }
 

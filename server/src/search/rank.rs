@@ -86,7 +86,8 @@ pub(super) fn rank(
     }
     place(&mut order, pins, &mut stages);
 
-    ranking.hits = order.into_iter().map(|(doc, score)| Hit { score: f64::from(score), ..Hit::of(doc) }).collect();
+    ranking.hits =
+        order.into_iter().map(|(doc, score)| Hit { doc, score: f64::from(score), ..Hit::default() }).collect();
     explain(&mut ranking.hits, &stages);
     if let Some(groups) = &mut groups {
         for hit in &mut ranking.hits {
