@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 
-use crate::{Backend, Isa, ModelError, Ragged, TextEncoder, files};
+use crate::{Backend, ModelError, Ragged, TextEncoder, files};
 
 const FILE: &str = "golden.safetensors";
 
@@ -14,7 +14,7 @@ const FILE: &str = "golden.safetensors";
 /// where it computes with that; none for other weights.
 pub fn golden_tolerance(encoder: &TextEncoder) -> f32 {
     match encoder.backend() {
-        Backend::Kernels(Isa::Avx512Bf16) => 1e-2,
+        Backend::Kernels(isa) if isa.rounds_to_bf16() => 1e-2,
         _ => 1e-3,
     }
 }

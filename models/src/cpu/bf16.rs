@@ -13,7 +13,6 @@ impl Pair {
     }
 
     /// Its two numbers.
-    #[cfg(test)]
     pub(super) fn numbers(self) -> [f32; 2] {
         [f32::from_bits(self.0 << 16), f32::from_bits(self.0 & 0xffff_0000)]
     }

@@ -7,6 +7,8 @@ use crate::ModelError;
 /// An instruction set for which there are kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isa {
+    /// AMX's tiles of bf16, beside AVX-512 with BF16.
+    Amx,
     /// AVX-512 with BF16.
     Avx512Bf16,
     /// AVX-512.
@@ -22,7 +24,7 @@ const VARIABLE: &str = "VITRINE_CPU_ISA";
 
 impl Isa {
     /// All of them, the quickest first.
-    const ALL: [Self; 4] = [Self::Avx512Bf16, Self::Avx512, Self::Avx2, Self::Portable];
+    const ALL: [Self; 5] = [Self::Amx, Self::Avx512Bf16, Self::Avx512, Self::Avx2, Self::Portable];
 
     /// Those that this CPU has, the quickest first.
     pub fn available() -> impl Iterator<Item = Self> {
@@ -40,6 +42,11 @@ impl Isa {
         Self::named(&name.to_string_lossy())
     }
 
+    /// Whether its products round their inputs to bf16.
+    pub fn rounds_to_bf16(self) -> bool {
+        matches!(self, Self::Amx | Self::Avx512Bf16)
+    }
+
     fn named(name: &str) -> Result<Self, ModelError> {
         let refused = |reason: &str| {
             let available: Vec<String> = Self::available().map(|isa| isa.to_string()).collect();
@@ -54,6 +61,7 @@ impl Isa {
 impl fmt::Display for Isa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Amx => "amx",
             Self::Avx512Bf16 => "avx512bf16",
             Self::Avx512 => "avx512",
             Self::Avx2 => "avx2",

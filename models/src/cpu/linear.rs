@@ -83,7 +83,7 @@ impl<K: Kernels> Linear<K> {
 }
 
 /// Product of the largest tile of all instruction sets.
-pub(super) const MOST_SUMS: usize = 16 * 32;
+pub(super) const MOST_SUMS: usize = 32 * 32;
 
 /// Splits rows into the fewest tiles of at most `most`, nearly equal ones: a short last one would cost as much as a
 /// longer one.

@@ -3,7 +3,7 @@
 //! ```text
 //! load ──▶ network ── attention ── linear ──▶ tile, finish, norm, softmax   written once, over
 //!             │                                  kernels, simd              what an instruction set offers:
-//!        blocks, team, rates                     portable, avx2, avx512, avx512bf16
+//!        blocks, team, rates                     portable, avx2, avx512, avx512bf16, amx with tiles
 //! ```
 //!
 //! - [`Isa`]: the instruction sets, and which of them is used.
@@ -15,6 +15,8 @@
 #![allow(unsafe_code, reason = "each block says why it may")]
 #![allow(clippy::inline_always, reason = "only what is inlined is compiled for the instruction set")]
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -39,6 +41,8 @@ mod simd;
 mod softmax;
 mod team;
 mod tile;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 #[cfg(test)]
 mod twins;
 
@@ -75,6 +79,8 @@ pub(crate) fn load(
 ) -> CandleResult<Box<dyn CpuNetwork>> {
     match isa {
         #[cfg(target_arch = "x86_64")]
+        Isa::Amx => load_for::<amx::Amx>(config, cost, weights),
+        #[cfg(target_arch = "x86_64")]
         Isa::Avx512Bf16 => load_for::<avx512bf16::Avx512Bf16>(config, cost, weights),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => load_for::<avx512::Avx512>(config, cost, weights),
@@ -85,14 +91,19 @@ pub(crate) fn load(
 }
 
 fn load_for<K: Kernels>(config: &Config, cost: Cost, weights: &VarBuilder<'_>) -> CandleResult<Box<dyn CpuNetwork>> {
-    let missing = || candle_core::Error::msg(format!("this CPU has no {}", K::ISA));
-    let kernels = K::detect().ok_or_else(missing)?;
-    Ok(Box::new(Runner::new(load::network(kernels, config, weights)?, cost)))
+    Ok(Box::new(Runner::new(load::network(on::<K>()?, config, weights)?, cost)))
+}
+
+/// The kernels of an instruction set that this CPU must have.
+fn on<K: Kernels>() -> CandleResult<K> {
+    K::detect().ok_or_else(|| candle_core::Error::msg(format!("this CPU has no {}", K::ISA)))
 }
 
 impl Isa {
     fn is_available(self) -> bool {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => amx::Amx::detect().is_some(),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Bf16 => avx512bf16::Avx512Bf16::detect().is_some(),
             #[cfg(target_arch = "x86_64")]

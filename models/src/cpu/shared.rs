@@ -19,6 +19,11 @@ impl<T: Copy + Default> Shared<T> {
         Self { cells: Vec::new(), columns }
     }
 
+    /// Whole rows.
+    pub(super) fn of(numbers: Vec<T>, columns: usize) -> Self {
+        Self { cells: numbers.into_iter().map(UnsafeCell::new).collect(), columns }
+    }
+
     /// Makes room for so many rows. What they hold is what was there before, or the default.
     pub(super) fn make_room(&mut self, rows: usize) {
         if self.cells.len() < rows * self.columns {
