@@ -3,10 +3,12 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use candle_core::cpu::erf::erf_f32;
 use candle_core::{Device, Result as CandleResult, Tensor};
 use candle_nn::{Linear, Module as _};
 use serde::Deserialize;
 
+use crate::cpu::{self, CpuLinear, Isa};
 use crate::pooling::Pooling;
 use crate::weights::Weights;
 use crate::{ModelError, files};
@@ -26,6 +28,45 @@ enum Step {
     Dense(Linear, Activation),
     /// To length one.
     Normalize,
+}
+
+/// What follows the pooling, on our kernels: rows of f32, without tensors.
+pub(crate) struct PackedHead {
+    steps: Vec<PackedStep>,
+}
+
+enum PackedStep {
+    Dense(Box<dyn CpuLinear>, Activation),
+    Normalize,
+}
+
+impl PackedHead {
+    /// `count` rows f32 of the network's vectors, end to end, to one vector a row.
+    pub(crate) fn apply(&self, mut rows: Vec<f32>, count: usize) -> Vec<Vec<f32>> {
+        for step in &self.steps {
+            match step {
+                PackedStep::Dense(linear, activation) => {
+                    rows = linear.apply(rows);
+                    for number in &mut rows {
+                        *number = activation.of(*number);
+                    }
+                }
+                PackedStep::Normalize => {
+                    let width = rows.len() / count.max(1);
+                    rows.chunks_exact_mut(width.max(1)).for_each(normalize);
+                }
+            }
+        }
+        rows.chunks_exact((rows.len() / count.max(1)).max(1)).map(<[f32]>::to_vec).collect()
+    }
+}
+
+/// As `torch.nn.functional.normalize`: the norm is at least 1e-12.
+fn normalize(row: &mut [f32]) {
+    let norm = row.iter().map(|number| number * number).sum::<f32>().sqrt().max(1e-12);
+    for number in row {
+        *number /= norm;
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -110,17 +151,26 @@ impl Head {
         self.pooling
     }
 
-    /// `[rows, tokens, hidden]` to `[rows, dimensions]`; `mask` is f32 `[rows, tokens]`, 1 at a row's tokens and 0 after.
-    pub(crate) fn apply(&self, hidden: &Tensor, mask: &Tensor) -> CandleResult<Tensor> {
-        self.after_pooling(self.pooling.apply(hidden, mask)?)
+    /// What follows the pooling, for an instruction set that this CPU has.
+    pub(crate) fn pack(&self, isa: Isa) -> CandleResult<PackedHead> {
+        let pack = |step: &Step| match step {
+            Step::Dense(linear, activation) => {
+                let weights = linear.weight();
+                let bias = linear.bias().map_or_else(|| Ok(vec![0.0; weights.dim(0)?]), Tensor::to_vec1)?;
+                Ok(PackedStep::Dense(cpu::linear(isa, &weights.flatten_all()?.to_vec1()?, &bias)?, *activation))
+            }
+            Step::Normalize => Ok(PackedStep::Normalize),
+        };
+        Ok(PackedHead { steps: self.steps.iter().map(pack).collect::<CandleResult<_>>()? })
     }
 
-    /// What follows the pooling: `[rows, hidden]` to `[rows, dimensions]`.
-    pub(crate) fn after_pooling(&self, mut rows: Tensor) -> CandleResult<Tensor> {
+    /// `[rows, tokens, hidden]` to `[rows, dimensions]`; `mask` is f32 `[rows, tokens]`, 1 at a row's tokens and 0 after.
+    pub(crate) fn apply(&self, hidden: &Tensor, mask: &Tensor) -> CandleResult<Tensor> {
+        let mut rows = self.pooling.apply(hidden, mask)?;
         for step in &self.steps {
             rows = match step {
                 Step::Dense(linear, activation) => activation.apply(&linear.forward(&rows)?)?,
-                // As torch.nn.functional.normalize: the norm is at least 1e-12.
+                // See `normalize`.
                 Step::Normalize => rows.broadcast_div(&rows.sqr()?.sum_keepdim(1)?.sqrt()?.maximum(1e-12)?)?,
             };
         }
@@ -174,6 +224,16 @@ impl Activation {
             Self::Relu => rows.relu(),
             Self::Gelu => rows.gelu_erf(),
             Self::Sigmoid => candle_nn::ops::sigmoid(rows),
+        }
+    }
+
+    fn of(self, number: f32) -> f32 {
+        match self {
+            Self::Identity => number,
+            Self::Tanh => number.tanh(),
+            Self::Relu => number.max(0.0),
+            Self::Gelu => 0.5 * number * (1.0 + erf_f32(number * std::f32::consts::FRAC_1_SQRT_2)),
+            Self::Sigmoid => 1.0 / (1.0 + (-number).exp()),
         }
     }
 }

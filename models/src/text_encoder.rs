@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::bert::Bert;
 use crate::buckets::{self, Bucket, Cost};
-use crate::head::Head;
+use crate::head::{Head, PackedHead};
 use crate::{Backend, DeviceSpec, Isa, ModelError, Ragged, Tokenizer, files};
 
 /// What a padded forward pass costs beside its rows, in tokens' dense work (see [`Cost`]): the time at no tokens, by the
@@ -21,6 +21,8 @@ const LAUNCH_CUDA: f32 = 1024.0;
 pub struct TextEncoder {
     network: Bert,
     head: Head,
+    /// The same, where the network runs on our kernels.
+    packed: Option<PackedHead>,
     tokenizer: Arc<Tokenizer>,
     device: Device,
     cost: Cost,
@@ -68,13 +70,17 @@ impl TextEncoder {
         let device = spec.open()?;
         let network = Bert::load(dir, &device, isa)?;
         let head = Head::load(dir, network.hidden(), &device)?;
+        let packed = match *network.backend() {
+            Backend::Kernels(isa) => Some(head.pack(isa)?),
+            Backend::Candle { .. } => None,
+        };
         let tokenizer = Arc::new(Tokenizer::load(dir, network.positions(), network.vocabulary())?);
         let launch = match spec {
             DeviceSpec::Cpu => LAUNCH_CPU,
             DeviceSpec::Cuda(_) => LAUNCH_CUDA,
         };
         let cost = Cost { launch, hidden: network.hidden(), intermediate: network.intermediate() };
-        Ok(Self { network, head, tokenizer, device, cost })
+        Ok(Self { network, head, packed, tokenizer, device, cost })
     }
 
     /// The version's tokenizer, to share with the threads that make rows.
@@ -126,14 +132,10 @@ impl TextEncoder {
     /// A row that is empty, too long or of another vocabulary, or the device's failure. Then no row has a result.
     pub fn embed(&self, rows: &Ragged) -> Result<Vec<Vec<f32>>, ModelError> {
         self.check(rows)?;
-        let embeddings = match self.network.kernels() {
+        let embeddings = match (self.network.kernels(), &self.packed) {
             _ if rows.is_empty() => return Ok(Vec::new()),
-            Some(mut kernels) => {
-                let pooled = kernels.embed(rows, self.head.pooling());
-                let pooled = Tensor::from_vec(pooled, (rows.len(), self.network.hidden()), &self.device)?;
-                self.head.after_pooling(pooled)?.to_vec2()?
-            }
-            None => self.padded(rows)?,
+            (Some(mut kernels), Some(head)) => head.apply(kernels.embed(rows, self.head.pooling()), rows.len()),
+            _ => self.padded(rows)?,
         };
         let not_finite = |embedding: &Vec<f32>| embedding.iter().any(|value| !value.is_finite());
         match embeddings.iter().position(not_finite) {

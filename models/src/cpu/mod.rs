@@ -9,6 +9,7 @@
 //! - [`Isa`]: the instruction sets, and which of them is used.
 //! - `tile`, `finish`, `norm`, `softmax`: the operations; each is compiled for each instruction set.
 //! - `linear`, `attention`, `network`, `load`: the layers of BERT, and their weights packed for the products.
+//! - `dense`: a linear layer on its own, for other networks.
 //! - `blocks`, `team`, `rates`: how rows are shared between threads.
 //!
 //! This is the only place with `unsafe` code: instructions that not every CPU has, and matrices that threads share.
@@ -26,6 +27,7 @@ mod avx512;
 mod avx512bf16;
 mod bf16;
 mod blocks;
+mod dense;
 mod finish;
 mod isa;
 mod kernels;
@@ -52,6 +54,7 @@ use candle_core::Result as CandleResult;
 use candle_nn::VarBuilder;
 use candle_transformers::models::bert::Config;
 
+pub(crate) use self::dense::{CpuLinear, linear};
 pub use self::isa::Isa;
 use self::kernels::Kernels;
 pub(crate) use self::load::unsupported;
