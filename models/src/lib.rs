@@ -9,6 +9,7 @@
 //! - [`Ragged`]: rows of different lengths, end to end.
 //! - [`TextEncoder`]: a loaded version of task `text-embedding`; kinds: `bert`.
 //! - [`write_golden`], [`check_golden`]: recorded rows that prove a loaded version computes what it should.
+//! - [`Products`]: inner products of a vector with many stored ones, on the same instruction sets.
 //! - [`DeviceSpec`]: where a version runs, `cpu` or `cuda:N`; [`Backend`], [`Isa`]: on what.
 //!
 //! What this crate leaves to its neighbours: which version to load and whether its files are whole
@@ -31,7 +32,7 @@ mod tokenizer;
 mod weights;
 
 pub use backend::Backend;
-pub use cpu::Isa;
+pub use cpu::{Isa, Products};
 pub use device::DeviceSpec;
 pub use error::ModelError;
 pub use golden::{GoldenCheck, check_golden, golden_tolerance, write_golden};

@@ -8,7 +8,7 @@ use std::arch::x86_64::{__cpuid_count, __m512bh, _xgetbv};
 use std::sync::LazyLock;
 
 use super::Isa;
-use super::avx512::Sixteen;
+use super::avx512::{Sixteen, SixteenSums};
 use super::avx512bf16::Avx512Bf16;
 use super::bf16::Pair;
 use super::kernels::{Kernels, Operation};
@@ -22,6 +22,7 @@ pub(super) struct Amx(());
 impl Kernels for Amx {
     const ISA: Isa = Isa::Amx;
     type Vector = Sixteen;
+    type Sums = SixteenSums;
     type Unit = Pair;
     type Units = __m512bh;
     const DEPTH: usize = 2;
@@ -34,12 +35,12 @@ impl Kernels for Amx {
 
     #[inline]
     fn run<O: Operation<Self>>(self, operation: O) -> O::Output {
-        #[target_feature(enable = "avx512f,avx512bf16")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
         fn compiled<O: Operation<Amx>>(operation: O) -> O::Output {
             // SAFETY: whoever called had the CPU checked.
             unsafe { operation.run() }
         }
-        // SAFETY: `detect` has seen that the CPU has both.
+        // SAFETY: `detect` has seen that the CPU has all of them.
         unsafe { compiled(operation) }
     }
 

@@ -8,7 +8,7 @@ use std::arch::x86_64::{
 use std::mem::transmute;
 
 use super::Isa;
-use super::avx512::Sixteen;
+use super::avx512::{Avx512, Sixteen, SixteenSums};
 use super::bf16::Pair;
 use super::kernels::{Kernels, Operation};
 
@@ -19,23 +19,24 @@ pub(super) struct Avx512Bf16(());
 impl Kernels for Avx512Bf16 {
     const ISA: Isa = Isa::Avx512Bf16;
     type Vector = Sixteen;
+    type Sums = SixteenSums;
     type Unit = Pair;
     type Units = __m512bh;
     const DEPTH: usize = 2;
     const ROWS: usize = 12;
 
     fn detect() -> Option<Self> {
-        (is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16")).then_some(Self(()))
+        (Avx512::detect().is_some() && is_x86_feature_detected!("avx512bf16")).then_some(Self(()))
     }
 
     #[inline]
     fn run<O: Operation<Self>>(self, operation: O) -> O::Output {
-        #[target_feature(enable = "avx512f,avx512bf16")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
         fn compiled<O: Operation<Avx512Bf16>>(operation: O) -> O::Output {
             // SAFETY: whoever called had the CPU checked.
             unsafe { operation.run() }
         }
-        // SAFETY: `detect` has seen that the CPU has both.
+        // SAFETY: `detect` has seen that the CPU has all of them.
         unsafe { compiled(operation) }
     }
 

@@ -9,11 +9,11 @@ use crate::ModelError;
 pub enum Isa {
     /// AMX's tiles of bf16, beside AVX-512 with BF16.
     Amx,
-    /// AVX-512 with BF16.
+    /// AVX-512 (F and BW) with BF16.
     Avx512Bf16,
-    /// AVX-512.
+    /// AVX-512 (F and BW).
     Avx512,
-    /// AVX2 and FMA.
+    /// AVX2, FMA and F16C.
     Avx2,
     /// Any CPU.
     Portable,

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use super::Isa;
-use super::simd::Simd;
+use super::simd::{Simd, Sums};
 use super::tile::Tile;
 
 /// The kernels of one instruction set. A value of the type is the proof that this CPU has it.
@@ -16,6 +16,8 @@ pub(super) trait Kernels: Copy + Send + Sync + 'static {
     const ISA: Isa;
     /// Its vectors.
     type Vector: Simd;
+    /// Its sums of whole numbers.
+    type Sums: Sums;
     /// What a step takes of a row.
     type Unit: Copy + Default + Send + Sync + Debug;
     /// As many units as a vector has numbers.

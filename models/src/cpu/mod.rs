@@ -10,6 +10,7 @@
 //! - `tile`, `finish`, `norm`, `softmax`: the operations; each is compiled for each instruction set.
 //! - `linear`, `attention`, `network`, `load`: the layers of BERT, and their weights packed for the products.
 //! - `dense`: a linear layer on its own, for other networks.
+//! - [`Products`]: inner products of one vector with many, for vector search.
 //! - `blocks`, `team`, `rates`: how rows are shared between threads.
 //!
 //! This is the only place with `unsafe` code: instructions that not every CPU has, and matrices that threads share.
@@ -36,6 +37,7 @@ mod load;
 mod network;
 mod norm;
 mod portable;
+mod products;
 mod rates;
 mod runner;
 mod shared;
@@ -58,6 +60,7 @@ pub(crate) use self::dense::{CpuLinear, linear};
 pub use self::isa::Isa;
 use self::kernels::Kernels;
 pub(crate) use self::load::unsupported;
+pub use self::products::Products;
 use self::runner::Runner;
 use crate::Ragged;
 use crate::buckets::Cost;

@@ -1,5 +1,7 @@
 //! Vectors of f32, one type an instruction set, so that kernels are written once.
 
+use half::f16;
+
 /// As many f32 as a register holds.
 ///
 /// # Safety
@@ -11,6 +13,8 @@ pub(super) trait Simd: Copy {
 
     unsafe fn splat(value: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
+    /// From finite halves.
+    unsafe fn load_half(from: *const f16) -> Self;
     unsafe fn store(self, to: *mut f32);
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn sub(self, other: Self) -> Self;
@@ -63,6 +67,25 @@ pub(super) trait Simd: Copy {
         numbers[..Self::LANES].iter().copied().fold(f32::NEG_INFINITY, f32::max)
     }
 }
+
+/// As many i32 as a register holds, sums of products of whole numbers.
+///
+/// # Safety
+/// As for [`Simd`]; pointers must be good for [`STEP`](Self::STEP) numbers.
+pub(super) trait Sums: Copy {
+    /// Numbers that are multiplied at once, at most [`MOST_STEP`].
+    const STEP: usize;
+
+    unsafe fn zero() -> Self;
+    /// Adds the products of numbers with whole numbers that are at most half as wide.
+    unsafe fn add_products(self, a: *const i16, b: *const i8) -> Self;
+    unsafe fn add(self, other: Self) -> Self;
+    /// All sums added up.
+    unsafe fn total(self) -> i32;
+}
+
+/// Numbers in the largest step of [`Sums`].
+pub(super) const MOST_STEP: usize = 32;
 
 /// Numbers in the largest vector.
 pub(super) const MOST_LANES: usize = 16;
