@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use thiserror::Error;
+use vitrine_models::ModelError;
 
 /// Why a vector was refused, or an index could not be opened or written.
 #[derive(Debug, Error)]
@@ -16,7 +17,7 @@ pub enum VectorError {
         /// The vector's.
         actual: usize,
     },
-    /// A number is infinite or none.
+    /// A number is infinite or none, or more than half precision has where the length counts.
     #[error("the vector's number {position} (from 0) is not finite")]
     NotFinite {
         /// The first such, from 0.
@@ -47,6 +48,9 @@ pub enum VectorError {
         /// The file.
         path: PathBuf,
     },
+    /// The environment names an instruction set that there is not.
+    #[error(transparent)]
+    InstructionSet(#[from] ModelError),
     /// A thread could not be started.
     #[error("no thread for the indexer: {0}")]
     Thread(io::Error),

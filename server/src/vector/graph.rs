@@ -2,47 +2,23 @@
 //!
 //! Malkov, Yashunin: *Efficient and robust approximate nearest neighbor search using hierarchical navigable small world
 //! graphs*, IEEE TPAMI 2020 (arXiv 1603.09320); algorithm numbers below are the paper's. The graph holds the slots from 0
-//! to its length; what is deleted stays in it as a way through, and is left out of the results by `accept`.
+//! to its length; what is deleted stays in it as a way through, and is left out of the results by `accept`. Rows are
+//! compared by their codes only.
 
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use rustc_hash::FxHashMap;
 
-use super::kernel::Probe;
-use super::rows::Rows;
+use super::code::CodeProbe;
+use super::rows::{BATCH, Near, Rows};
 
 /// Links a new node is given on each level (M of the paper), and the most it keeps on levels above the ground.
 const LINKS: usize = 16;
 /// The most links a node keeps on the ground level.
 const GROUND_LINKS: usize = 2 * LINKS;
-/// How many candidates are kept while the place of a new node is sought (efConstruction).
-const BUILD_WIDTH: usize = 128;
 /// No node is given a higher level than this.
 const TOP_LEVEL: usize = 12;
-
-/// A row and how near it is.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Near {
-    /// Cosine to the vector sought.
-    pub score: f32,
-    /// Where the row is.
-    pub slot: u32,
-}
-
-impl Eq for Near {}
-
-impl PartialOrd for Near {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Near {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.score.total_cmp(&other.score).then(other.slot.cmp(&self.slot))
-    }
-}
 
 /// How far a walk goes.
 #[derive(Clone, Copy, Debug)]
@@ -65,73 +41,20 @@ pub struct Graph {
     entry: Option<u32>,
 }
 
-/// What putting a node into the graph will change, worked out beforehand so that the change itself is quick.
-#[derive(Debug)]
-pub struct Placement {
-    slot: u32,
-    /// The new node's links, by level.
-    links: Vec<Vec<u32>>,
-    /// Nodes whose links change: node, level, all its links.
-    changed: Vec<(u32, usize, Vec<u32>)>,
-}
-
 impl Graph {
     /// How many slots, from 0, are in the graph.
     pub fn len(&self) -> usize {
         self.counts.len()
     }
 
-    /// Works out where the next slot, `self.len()`, belongs (algorithm 1). Only one placement may be in the making.
-    pub fn place(&self, rows: &Rows) -> Placement {
-        let slot = self.len() as u32;
-        let level = level_of(slot);
-        let mut links = vec![Vec::new(); level + 1];
-        let mut changed = Vec::new();
-        if let Some(entry) = self.entry {
-            let probe = Probe::of_row(rows.row(slot));
-            let mut nearest = self.descend(rows, &probe, entry, level);
-            for level in (0..=level.min(self.level(entry))).rev() {
-                let found = self.explore(
-                    rows,
-                    &probe,
-                    &nearest,
-                    level,
-                    Reach { width: BUILD_WIDTH, budget: usize::MAX },
-                    |_| true,
-                );
-                let Some(found) = found else { continue };
-                links[level] = select(rows, &found, LINKS);
-                for &neighbour in &links[level] {
-                    changed.push((neighbour, level, self.with_link(rows, neighbour, slot, level)));
-                }
-                nearest = found;
-            }
-        }
-        Placement { slot, links, changed }
-    }
-
-    /// Puts a node where [`Graph::place`] said.
-    pub fn put(&mut self, placement: Placement) {
-        let Placement { slot, links, changed } = placement;
-        let level = links.len() - 1;
-        self.counts.push(0);
-        self.ground.resize(self.counts.len() * GROUND_LINKS, 0);
-        if level > 0 {
-            self.upper.insert(slot, vec![Vec::new(); level]);
-        }
-        for (level, links) in links.into_iter().enumerate() {
-            self.set_links(slot, level, links);
-        }
-        for (node, level, links) in changed {
-            self.set_links(node, level, links);
-        }
-        if self.entry.is_none_or(|entry| self.level(entry) < level) {
-            self.entry = Some(slot);
-        }
-    }
-
     /// The slots nearest to `probe` that `accept` allows, best first. `None` if that goes beyond the budget.
-    pub fn search(&self, rows: &Rows, probe: &Probe, reach: Reach, accept: impl Fn(u32) -> bool) -> Option<Vec<Near>> {
+    pub fn search(
+        &self,
+        rows: &Rows,
+        probe: &CodeProbe,
+        reach: Reach,
+        accept: impl Fn(u32) -> bool,
+    ) -> Option<Vec<Near>> {
         let Some(entry) = self.entry else { return Some(Vec::new()) };
         let nearest = self.descend(rows, probe, entry, 0);
         self.explore(rows, probe, &nearest, 0, reach, accept)
@@ -187,18 +110,16 @@ impl Graph {
     }
 
     /// Walks greedily down to just above `level`.
-    fn descend(&self, rows: &Rows, probe: &Probe, entry: u32, level: usize) -> Vec<Near> {
-        let mut best = Near { score: probe.dot(rows.row(entry)), slot: entry };
+    fn descend(&self, rows: &Rows, probe: &CodeProbe, entry: u32, level: usize) -> Vec<Near> {
+        let mut near = Vec::with_capacity(BATCH);
+        rows.compare_codes(probe, &[entry], &mut near);
+        let Some(mut best) = near.pop() else { return Vec::new() };
         for level in (level + 1..=self.level(entry)).rev() {
             loop {
-                let next = self
-                    .links(best.slot, level)
-                    .iter()
-                    .map(|&slot| Near { score: probe.dot(rows.row(slot)), slot })
-                    .max()
-                    .filter(|next| *next > best);
-                match next {
-                    Some(next) => best = next,
+                near.clear();
+                rows.compare_codes(probe, self.links(best.slot, level), &mut near);
+                match near.iter().max().filter(|next| **next > best) {
+                    Some(next) => best = *next,
                     None => break,
                 }
             }
@@ -210,7 +131,7 @@ impl Graph {
     fn explore(
         &self,
         rows: &Rows,
-        probe: &Probe,
+        probe: &CodeProbe,
         entries: &[Near],
         level: usize,
         Reach { width, budget }: Reach,
@@ -228,19 +149,20 @@ impl Graph {
             }
         }
         let mut looked_at = 0;
+        let (mut fresh, mut compared) = (Vec::with_capacity(GROUND_LINKS), Vec::with_capacity(GROUND_LINKS));
         while let Some(nearest) = frontier.pop() {
             if found.len() >= width && found.peek().is_some_and(|worst| nearest < worst.0) {
                 break;
             }
-            for &slot in self.links(nearest.slot, level) {
-                if !seen.insert(slot) {
-                    continue;
-                }
-                looked_at += 1;
-                let near = Near { score: probe.dot(rows.row(slot)), slot };
+            fresh.clear();
+            fresh.extend(self.links(nearest.slot, level).iter().filter(|&&slot| seen.insert(slot)));
+            looked_at += fresh.len();
+            compared.clear();
+            rows.compare_codes(probe, &fresh, &mut compared);
+            for &near in &compared {
                 if found.len() < width || found.peek().is_some_and(|worst| near > worst.0) {
                     frontier.push(near);
-                    if accept(slot) {
+                    if accept(near.slot) {
                         found.push(Reverse(near));
                         if found.len() > width {
                             found.pop();
@@ -253,21 +175,6 @@ impl Graph {
             }
         }
         Some(found.into_sorted_vec().into_iter().map(|near| near.0).collect())
-    }
-
-    /// The links of `node` when it gets one more, chosen anew if that is too many.
-    fn with_link(&self, rows: &Rows, node: u32, link: u32, level: usize) -> Vec<u32> {
-        let most = if level == 0 { GROUND_LINKS } else { LINKS };
-        let mut links = self.links(node, level).to_vec();
-        links.push(link);
-        if links.len() <= most {
-            return links;
-        }
-        let probe = Probe::of_row(rows.row(node));
-        let mut near: Vec<Near> =
-            links.into_iter().map(|slot| Near { score: probe.dot(rows.row(slot)), slot }).collect();
-        near.sort_unstable_by(|a, b| b.cmp(a));
-        select(rows, &near, most)
     }
 
     fn level(&self, node: u32) -> usize {
@@ -286,44 +193,14 @@ impl Graph {
     fn set_links(&mut self, node: u32, level: usize, links: Vec<u32>) {
         if level == 0 {
             let start = node as usize * GROUND_LINKS;
-            self.ground[start..start + links.len()].copy_from_slice(&links);
+            let (used, unused) = self.ground[start..start + GROUND_LINKS].split_at_mut(links.len());
+            used.copy_from_slice(&links);
+            unused.fill(0); // so that equal graphs are equal
             self.counts[node as usize] = links.len() as u8;
         } else if let Some(own) = self.upper.get_mut(&node).and_then(|levels| levels.get_mut(level - 1)) {
             *own = links;
         }
     }
-}
-
-/// Chooses up to `most` links among `candidates` (best first): those nearer to the node than to any link chosen before,
-/// so that links lead in different directions (algorithm 4); then, for nodes in dense places, the best of the rest.
-fn select(rows: &Rows, candidates: &[Near], most: usize) -> Vec<u32> {
-    let mut chosen: Vec<u32> = Vec::with_capacity(most);
-    let mut passed_over = Vec::new();
-    for candidate in candidates {
-        if chosen.len() == most {
-            return chosen;
-        }
-        let probe = Probe::of_row(rows.row(candidate.slot));
-        if chosen.iter().all(|&link| probe.dot(rows.row(link)) < candidate.score) {
-            chosen.push(candidate.slot);
-        } else {
-            passed_over.push(candidate.slot);
-        }
-    }
-    let room = most - chosen.len();
-    chosen.extend(passed_over.into_iter().take(room));
-    chosen
-}
-
-/// The level of a node, exponentially distributed and always the same for the same slot.
-fn level_of(slot: u32) -> usize {
-    // SplitMix64 (Steele, Lea, Flood 2014).
-    let mut bits = (u64::from(slot) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    let uniform = ((bits ^ (bits >> 31)) >> 11) as f64 / (1_u64 << 53) as f64;
-    let level = -(1.0 - uniform).ln() / (LINKS as f64).ln();
-    (level as usize).min(TOP_LEVEL)
 }
 
 /// Which slots a walk has come by.
@@ -343,5 +220,6 @@ impl Seen {
     }
 }
 
+mod place;
 #[cfg(test)]
 pub mod tests;

@@ -12,6 +12,7 @@ use rustc_hash::FxHashMap;
 
 use super::graph::Graph;
 use super::hash::fnv1a;
+use super::rows::Shape;
 use super::state::{State, hash_row};
 use super::store::Entry;
 
@@ -21,7 +22,7 @@ const MAGIC: u32 = u32::from_le_bytes(*b"VGR1");
 /// Writes the graph and what its nodes stand for, all or nothing.
 pub fn save(path: &Path, state: &State) -> io::Result<()> {
     let nodes = state.graph().len();
-    let mut words = vec![MAGIC, state.dimensions() as u32, nodes as u32];
+    let mut words = vec![MAGIC, state.rows().shape().dimensions as u32, nodes as u32];
     for slot in &state.slots()[..nodes] {
         words.extend([slot.row_hash as u32, (slot.row_hash >> 32) as u32]);
     }
@@ -38,10 +39,10 @@ pub fn save(path: &Path, state: &State) -> io::Result<()> {
 }
 
 /// The state of `entries` with the graph in the file, or without one if the file does not fit or is damaged.
-pub fn load(path: &Path, dimensions: usize, entries: &[Entry]) -> State {
+pub fn load(path: &Path, shape: Shape, entries: &[Entry]) -> State {
     read(path)
-        .and_then(|words| with_graph(&words, dimensions, entries))
-        .unwrap_or_else(|| with_entries(State::new(dimensions), entries))
+        .and_then(|words| with_graph(&words, shape, entries))
+        .unwrap_or_else(|| with_entries(State::new(shape), entries))
 }
 
 fn read(path: &Path) -> Option<Vec<u32>> {
@@ -52,14 +53,14 @@ fn read(path: &Path) -> Option<Vec<u32>> {
         .then(|| words.iter().map(|&word| u32::from_le_bytes(word)).collect())
 }
 
-fn with_graph(words: &[u32], dimensions: usize, entries: &[Entry]) -> Option<State> {
+fn with_graph(words: &[u32], shape: Shape, entries: &[Entry]) -> Option<State> {
     let [magic, width, nodes, words @ ..] = words else { return None };
-    if *magic != MAGIC || *width as usize != dimensions {
+    if *magic != MAGIC || *width as usize != shape.dimensions {
         return None;
     }
     let (hashes, links) = words.split_at_checked(*nodes as usize * 2)?;
     let mut rows: FxHashMap<u64, &Entry> = entries.iter().map(|entry| (hash_row(&entry.row), entry)).collect();
-    let mut state = State::new(dimensions);
+    let mut state = State::new(shape);
     let mut lost = 0;
     for &[low, high] in hashes.as_chunks::<2>().0 {
         if let Some(entry) = rows.remove(&(u64::from(high) << 32 | u64::from(low))) {

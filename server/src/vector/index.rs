@@ -6,16 +6,21 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock, RwLockUpgradableReadGuard};
 use roaring::RoaringBitmap;
+use vitrine_models::Products;
 
 use super::VectorError;
+use super::background;
 use super::graph_file;
-use super::kernel::{Probe, normalised, to_row};
-use super::state::State;
+use super::metric::{Metric, to_row};
+use super::rows::Shape;
+use super::state::{State, Wanted};
 use super::store::Store;
 use crate::Doc;
 
 const VECTORS_FILE: &str = "vectors.db";
 const GRAPH_FILE: &str = "graph.bin";
+/// Rows whose places in the graph are sought at once: enough for all cores, few enough to be put there in no time.
+const PLACED_TOGETHER: usize = 32;
 
 /// How a generation is kept.
 #[derive(Clone, Copy, Debug)]
@@ -24,12 +29,17 @@ pub struct VectorOptions {
     pub dimensions: usize,
     /// With fewer vectors than this every one is looked at; from here on a graph is made.
     pub exact_below: usize,
+    /// How many candidates a walk through the graph keeps at least: more finds more of the true neighbours, and takes
+    /// longer (efSearch).
+    pub width: usize,
+    /// How vectors are compared. A generation is opened with the metric it was made with.
+    pub metric: Metric,
 }
 
 impl VectorOptions {
-    /// Vectors of `dimensions` numbers, searched exactly below 10,000.
+    /// Vectors of `dimensions` numbers, compared by their directions, and searched exactly below 10,000.
     pub fn new(dimensions: usize) -> Self {
-        Self { dimensions, exact_below: 10_000 }
+        Self { dimensions, exact_below: 10_000, width: 128, metric: Metric::Cosine }
     }
 }
 
@@ -61,7 +71,9 @@ impl VectorIndex {
         fs::create_dir_all(dir).map_err(|source| VectorError::Io { path: dir.to_owned(), source })?;
         let (store, found) = Store::open(&dir.join(VECTORS_FILE), options.dimensions)?;
         let graph_path = dir.join(GRAPH_FILE);
-        let state = graph_file::load(&graph_path, options.dimensions, &found.entries);
+        let products = Products::chosen()?;
+        let shape = Shape { dimensions: options.dimensions, metric: options.metric, products };
+        let state = graph_file::load(&graph_path, shape, &found.entries);
         Ok(Self {
             options,
             saved_nodes: AtomicUsize::new(state.graph().len()),
@@ -77,9 +89,9 @@ impl VectorIndex {
         self.options.dimensions
     }
 
-    /// Gives a document its vector (of any length but 0: only its direction counts), and remembers what it was made of.
+    /// Gives a document its vector (of any length but 0 if only its direction counts), and remembers what it was made of.
     pub fn upsert(&self, doc: Doc, content_hash: u64, vector: &[f32]) -> Result<(), VectorError> {
-        let row = to_row(&normalised(vector, self.options.dimensions)?);
+        let row = to_row(&self.prepared(vector)?);
         let mut disk = self.disk.lock();
         self.state.write().upsert(doc, content_hash, &row);
         disk.dirty.insert(doc);
@@ -109,7 +121,7 @@ impl VectorIndex {
         self.state.read().get(doc).map(|(content_hash, _)| content_hash)
     }
 
-    /// A document's vector, at length 1.
+    /// A document's vector, at length 1 if only its direction counts.
     pub fn vector(&self, doc: Doc) -> Option<Vec<f32>> {
         self.state.read().get(doc).map(|(_, row)| row.iter().map(|value| value.to_f32()).collect())
     }
@@ -154,17 +166,20 @@ impl VectorIndex {
         self.watermark.load(Ordering::Acquire)
     }
 
-    /// The `k` nearest documents among `allowed` (all, if absent) with their cosines, best first.
+    /// The `k` nearest documents among `allowed` (all, if absent), best first, with their cosines; where distances count,
+    /// with those, below 0.
     pub fn search(
         &self,
         vector: &[f32],
         k: usize,
         allowed: Option<&RoaringBitmap>,
     ) -> Result<Vec<(Doc, f32)>, VectorError> {
-        let probe = Probe::new(&normalised(vector, self.options.dimensions)?);
-        let mut nearest = self.state.read().nearest(&probe, k, allowed);
+        let vector = self.prepared(vector)?;
+        let wanted = Wanted { k, width: self.options.width, allowed };
+        let state = self.state.read();
+        let mut nearest = state.nearest(&state.rows().probe(vector), wanted);
         for (_, score) in &mut nearest {
-            *score = score.clamp(-1.0, 1.0); // rounding
+            *score = self.options.metric.similarity(*score);
         }
         Ok(nearest)
     }
@@ -175,20 +190,26 @@ impl VectorIndex {
         if state.after_graph() <= state.graph().len() && state.graph().len() > 0 { "hnsw" } else { "exact" }
     }
 
-    /// The cosines of a vector with those of `docs`, in their order; a document without a vector is left out.
+    /// How near `docs` are to a vector, as [`VectorIndex::search`] says it, in their order; a document without a vector is
+    /// left out.
     pub fn similarities(
         &self,
         vector: &[f32],
         docs: impl IntoIterator<Item = Doc>,
     ) -> Result<Vec<(Doc, f32)>, VectorError> {
-        let probe = Probe::new(&normalised(vector, self.options.dimensions)?);
+        let vector = self.prepared(vector)?;
         let state = self.state.read();
-        let similarity = |doc| state.get(doc).map(|(_, row)| (doc, probe.dot(row).clamp(-1.0, 1.0)));
+        let probe = state.rows().probe(vector);
+        let similarity = |doc| Some((doc, self.options.metric.similarity(state.score(&probe, doc)?)));
         Ok(docs.into_iter().filter_map(similarity).collect())
     }
 
+    fn prepared(&self, vector: &[f32]) -> Result<Vec<f32>, VectorError> {
+        self.options.metric.prepared(vector, self.options.dimensions)
+    }
+
     /// Does up to `rows` rows' worth of what makes later searches quicker: puts vectors into the graph, drops obsolete
-    /// ones, saves the graph. Says whether more is to be done. Searches go on meanwhile; takes about a millisecond a row.
+    /// ones, saves the graph. Says whether more is to be done. Searches go on meanwhile.
     pub fn tend(&self, rows: usize) -> Result<bool, VectorError> {
         if self.compact() {
             return Ok(true);
@@ -196,14 +217,16 @@ impl VectorIndex {
         if self.len() < self.options.exact_below {
             return Ok(false);
         }
-        for _ in 0..rows {
-            let state = self.state.upgradable_read();
-            if state.after_graph() == 0 {
-                drop(state);
+        for _ in 0..rows.div_ceil(PLACED_TOGETHER) {
+            let guard = self.state.upgradable_read();
+            let state: &State = &guard;
+            let count = state.after_graph().min(PLACED_TOGETHER);
+            if count == 0 {
+                drop(guard);
                 return self.save_graph_if_grown().map(|()| false);
             }
-            let placement = state.graph().place(state.rows());
-            RwLockUpgradableReadGuard::upgrade(state).graph_mut().put(placement);
+            let placement = background::share(|| state.graph().place(state.rows(), count));
+            RwLockUpgradableReadGuard::upgrade(guard).graph_mut().put(placement);
         }
         Ok(true)
     }

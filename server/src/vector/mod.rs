@@ -2,12 +2,15 @@
 //!
 //! - [`VectorIndex`]: the generation; searched exactly while it is small, by a graph when it is large.
 //! - [`Indexer`]: the thread that fills it from the catalogue's changes; [`item_text`]: what of an item is embedded.
-//! - `state`, `rows`, `kernel`, `graph`: vectors in half precision in memory; `store`, `graph_file`: on disk.
-//! - `worker`, `backlog`: what the indexer does, and in which order.
+//! - [`Metric`], `rows`, `code`: vectors in half precision, a quicker look at them, and how near they are.
+//! - `state`, `graph`: in memory, and how they are searched; `store`, `graph_file`: on disk.
+//! - `worker`, `backlog`, `background`: what the indexer does, in which order, and on which threads.
 //!
 //! Fusing with other retrievers, and what the query vector is made of, are not its business.
 
+mod background;
 mod backlog;
+mod code;
 mod error;
 #[cfg(test)]
 mod fakes;
@@ -16,7 +19,7 @@ mod graph_file;
 mod hash;
 mod index;
 mod indexer;
-mod kernel;
+mod metric;
 mod rows;
 mod state;
 mod store;
@@ -26,4 +29,5 @@ mod worker;
 pub use error::VectorError;
 pub use index::{VectorIndex, VectorOptions};
 pub use indexer::{Changes, Indexer, IndexerOptions, Progress};
+pub use metric::Metric;
 pub use text::{content_hash, item_text};

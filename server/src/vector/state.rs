@@ -10,18 +10,36 @@ use half::f16;
 use roaring::RoaringBitmap;
 use rustc_hash::FxHashMap;
 
-use super::graph::{Graph, Near, Reach};
+use super::code::Probe;
+use super::graph::{Graph, Reach};
 use super::hash::fnv1a;
-use super::kernel::Probe;
-use super::rows::Rows;
+use super::rows::{BATCH, Near, Rows, Shape};
 use crate::Doc;
 
-/// How many candidates a walk through the graph keeps at least (efSearch of the paper).
-const WIDTH: usize = 128;
-/// Rows a walk looks at for each candidate it keeps: about this at 100,000 rows, as measured.
-const LOOKED_AT: f64 = 32.0;
+/// What a walk costs for each candidate it keeps, in rows of a scan: it compares 8 to 11 rows at 60,000, which are anywhere
+/// in memory.
+const WALKED: f64 = 32.0;
+/// Documents are looked up one by one if there are so many times as many rows: that takes about as long as so many rows.
+const FOUND_BY_DOC: usize = 4;
 /// With fewer obsolete rows than this it is not worth making everything anew.
 const FEW: usize = 1000;
+
+/// What is wanted of a search.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// How many documents.
+    pub k: usize,
+    /// How many candidates a walk through the graph keeps at least (efSearch of the paper).
+    pub width: usize,
+    /// Which documents; all, if absent.
+    pub allowed: Option<&'a RoaringBitmap>,
+}
+
+impl Wanted<'_> {
+    fn allows(&self, doc: Doc) -> bool {
+        self.allowed.is_none_or(|allowed| allowed.contains(doc))
+    }
+}
 
 /// A row's place, and who shares it.
 #[derive(Debug)]
@@ -48,10 +66,10 @@ pub struct State {
 }
 
 impl State {
-    /// No vectors, of `dimensions` numbers each.
-    pub fn new(dimensions: usize) -> Self {
+    /// No vectors yet.
+    pub fn new(shape: Shape) -> Self {
         Self {
-            rows: Rows::new(dimensions),
+            rows: Rows::new(shape),
             slots: Vec::new(),
             by_doc: FxHashMap::default(),
             by_row: FxHashMap::default(),
@@ -59,11 +77,6 @@ impl State {
             obsolete: 0,
             graph: Graph::default(),
         }
-    }
-
-    /// How many numbers a vector has.
-    pub fn dimensions(&self) -> usize {
-        self.rows.dimensions()
     }
 
     /// How many documents have a vector.
@@ -120,7 +133,7 @@ impl State {
 
     /// Adds a row that nothing finds, to stand where the graph knows one that is lost.
     pub fn push_lost(&mut self) {
-        self.push(&vec![f16::ZERO; self.dimensions()], 0);
+        self.push(&vec![f16::ZERO; self.rows.shape().dimensions], 0);
     }
 
     fn push(&mut self, row: &[f16], row_hash: u64) -> u32 {
@@ -138,65 +151,83 @@ impl State {
         self.by_content.insert(content_hash, slot);
     }
 
-    /// The `k` nearest documents, best first, equal ones by number.
-    pub fn nearest(&self, probe: &Probe, k: usize, allowed: Option<&RoaringBitmap>) -> Vec<(Doc, f32)> {
-        let candidates = allowed.map_or(self.len(), |allowed| self.len().min(allowed.len() as usize));
-        if candidates == 0 || k == 0 {
-            return Vec::new();
-        }
-        self.walk(probe, k, candidates, allowed).unwrap_or_else(|| self.scan(probe, k, allowed))
+    /// How near a document's vector is to that of the probe, if it has one.
+    pub fn score(&self, probe: &Probe, doc: Doc) -> Option<f32> {
+        let (slot, _) = *self.by_doc.get(&doc)?;
+        let mut near = Vec::with_capacity(1);
+        self.rows.compare(probe, &[slot], &mut near);
+        near.pop().map(|near| near.score)
     }
 
-    /// By the graph, if that is likely to look at fewer rows than `candidates`.
-    fn walk(
-        &self,
-        probe: &Probe,
-        k: usize,
-        candidates: usize,
-        allowed: Option<&RoaringBitmap>,
-    ) -> Option<Vec<(Doc, f32)>> {
-        let width = WIDTH.max(k + k / 2);
+    /// The nearest documents with their scores, best first, equal ones by number.
+    pub fn nearest(&self, probe: &Probe, wanted: Wanted<'_>) -> Vec<(Doc, f32)> {
+        let candidates = wanted.allowed.map_or(self.len(), |allowed| self.len().min(allowed.len() as usize));
+        if candidates == 0 || wanted.k == 0 {
+            return Vec::new();
+        }
+        self.walk(probe, wanted, candidates).unwrap_or_else(|| self.scan(probe, wanted))
+    }
+
+    /// By the graph, if that is likely to be quicker than looking at `candidates` rows.
+    fn walk(&self, probe: &Probe, wanted: Wanted<'_>, candidates: usize) -> Option<Vec<(Doc, f32)>> {
+        let width = wanted.width.max(wanted.k + wanted.k / 2);
         let selectivity = candidates as f64 / self.rows.len() as f64;
-        let after_graph = self.rows.len() - self.graph.len();
-        let cost = width as f64 * LOOKED_AT / selectivity + after_graph as f64;
+        let cost = width as f64 * WALKED / selectivity + self.after_graph() as f64;
         if cost >= candidates as f64 {
             return None;
         }
-        let is_allowed = |doc: &Doc| allowed.is_none_or(|allowed| allowed.contains(*doc));
-        let accept = |slot: u32| self.slots[slot as usize].docs.iter().any(is_allowed);
+        let accept = |slot: u32| self.slots[slot as usize].docs.iter().any(|&doc| wanted.allows(doc));
         // A walk that has seen as many rows as a scan would is one through the wrong part of the graph.
-        let near = self.graph.search(&self.rows, probe, Reach { width, budget: candidates }, accept)?;
-        let mut best = Best::of(k);
-        for near in near {
-            best.offer(self.slots[near.slot as usize].docs.iter().copied().filter(is_allowed), near.score);
+        let near = self.graph.search(&self.rows, &probe.coded, Reach { width, budget: candidates }, accept)?;
+        let mut best = Best::of(wanted.k);
+        for near in near.chunks(BATCH) {
+            self.refine(probe, near, wanted, &mut best);
         }
-        self.scan_slots(probe, self.graph.len(), allowed, &mut best);
-        (best.heap.len() >= k.min(candidates)).then(|| best.into_ranking())
+        self.scan_slots(probe, self.graph.len() as u32..self.rows.len() as u32, wanted, &mut best);
+        (best.heap.len() >= wanted.k.min(candidates)).then(|| best.into_ranking())
     }
 
     /// By looking at every allowed document's row.
-    fn scan(&self, probe: &Probe, k: usize, allowed: Option<&RoaringBitmap>) -> Vec<(Doc, f32)> {
-        let mut best = Best::of(k);
-        match allowed {
-            Some(allowed) if (allowed.len() as usize) < self.rows.len() => {
-                for doc in allowed {
-                    if let Some(&(slot, _)) = self.by_doc.get(&doc) {
-                        best.offer([doc], probe.dot(self.rows.row(slot)));
-                    }
-                }
+    fn scan(&self, probe: &Probe, wanted: Wanted<'_>) -> Vec<(Doc, f32)> {
+        let mut best = Best::of(wanted.k);
+        match wanted.allowed {
+            Some(allowed) if allowed.len() as usize * FOUND_BY_DOC < self.rows.len() => {
+                let mut slots: Vec<u32> =
+                    allowed.iter().filter_map(|doc| self.by_doc.get(&doc)).map(|&(slot, _)| slot).collect();
+                slots.sort_unstable();
+                slots.dedup();
+                self.scan_slots(probe, slots.into_iter(), wanted, &mut best);
             }
-            _ => self.scan_slots(probe, 0, allowed, &mut best),
+            _ => self.scan_slots(probe, 0..self.rows.len() as u32, wanted, &mut best),
         }
         best.into_ranking()
     }
 
-    fn scan_slots(&self, probe: &Probe, start: usize, allowed: Option<&RoaringBitmap>, best: &mut Best) {
-        for (slot, held) in self.slots.iter().enumerate().skip(start) {
-            if !held.docs.is_empty() {
-                let docs = held.docs.iter().copied();
-                let is_allowed = |doc: &Doc| allowed.is_none_or(|allowed| allowed.contains(*doc));
-                best.offer(docs.filter(is_allowed), probe.dot(self.rows.row(slot as u32)));
+    fn scan_slots(&self, probe: &Probe, slots: impl Iterator<Item = u32>, wanted: Wanted<'_>, best: &mut Best) {
+        let mut slots = slots.filter(|&slot| !self.slots[slot as usize].docs.is_empty());
+        let (mut batch, mut near) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
+        loop {
+            batch.clear();
+            batch.extend(slots.by_ref().take(BATCH));
+            if batch.is_empty() {
+                return;
             }
+            near.clear();
+            self.rows.compare_codes(&probe.coded, &batch, &mut near);
+            self.refine(probe, &near, wanted, best);
+        }
+    }
+
+    /// Offers the allowed documents of slots compared by their codes, but for those that cannot be among the best.
+    fn refine(&self, probe: &Probe, by_codes: &[Near], wanted: Wanted<'_>, best: &mut Best) {
+        let worst = best.worst();
+        let docs = |slot: u32| self.slots[slot as usize].docs.iter().copied().filter(move |&doc| wanted.allows(doc));
+        let may_be = |near: &Near| self.rows.at_most(probe, *near) >= worst && docs(near.slot).next().is_some();
+        let slots: Vec<u32> = by_codes.iter().filter(|near| may_be(near)).map(|near| near.slot).collect();
+        let mut near = Vec::with_capacity(slots.len());
+        self.rows.compare(probe, &slots, &mut near);
+        for near in near {
+            best.offer(docs(near.slot), near.score);
         }
     }
 
@@ -237,7 +268,7 @@ impl State {
 
     /// The same vectors without obsolete rows, and without a graph.
     pub fn compacted(&self) -> Self {
-        let mut fresh = Self::new(self.dimensions());
+        let mut fresh = Self::new(self.rows.shape());
         for (slot, held) in self.slots.iter().enumerate() {
             for &doc in &held.docs {
                 if let Some(&(_, content_hash)) = self.by_doc.get(&doc) {
@@ -265,6 +296,14 @@ struct Best {
 impl Best {
     fn of(k: usize) -> Self {
         Self { k, heap: BinaryHeap::new() }
+    }
+
+    /// What a document must at least have to be one of them.
+    fn worst(&self) -> f32 {
+        match self.heap.peek() {
+            Some(worst) if self.heap.len() == self.k => worst.0.score,
+            _ => f32::NEG_INFINITY,
+        }
     }
 
     fn offer(&mut self, docs: impl IntoIterator<Item = Doc>, score: f32) {

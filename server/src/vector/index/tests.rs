@@ -11,7 +11,7 @@ use tempfile::TempDir;
 const WIDTH: usize = 16;
 
 fn options() -> VectorOptions {
-    VectorOptions { dimensions: WIDTH, exact_below: 200 }
+    VectorOptions { exact_below: 200, ..VectorOptions::new(WIDTH) }
 }
 
 fn open(dir: &TempDir) -> VectorIndex {
@@ -78,6 +78,18 @@ fn what_was_flushed_is_there_after_a_restart_and_what_was_not_is_not() {
     assert_eq!((index.len(), index.watermark()), (9, 11));
     assert_eq!(index.docs(), (0..10).filter(|doc| *doc != 3).collect());
     assert_eq!(index.content_hash(4), Some(4));
+}
+
+#[test]
+fn where_distances_count_the_nearest_need_not_be_in_the_same_direction() {
+    let dir = TempDir::new().unwrap();
+    let metric = Metric::Euclidean;
+    let index = VectorIndex::open(dir.path(), VectorOptions { metric, ..options() }).unwrap();
+    index.upsert(1, 1, &[10.0; WIDTH]).unwrap();
+    index.upsert(2, 2, &[0.0; WIDTH]).unwrap();
+    assert_eq!(index.search(&[1.0; WIDTH], 2, None).unwrap(), [(2, -4.0), (1, -36.0)]);
+    assert_eq!(index.similarities(&[10.0; WIDTH], [1, 2, 3]).unwrap(), [(1, 0.0), (2, -40.0)]);
+    assert_eq!(index.vector(1).unwrap(), [10.0; WIDTH]);
 }
 
 #[test]
@@ -212,7 +224,7 @@ proptest! {
     #[test]
     fn it_holds_what_a_plain_map_would(steps in proptest::collection::vec(any_step(), 1..80)) {
         let dir = TempDir::new().unwrap();
-        let options = VectorOptions { dimensions: WIDTH, exact_below: 10 };
+        let options = VectorOptions { exact_below: 10, ..VectorOptions::new(WIDTH) };
         let vectors = clustered(40, WIDTH, 22);
         let mut index = VectorIndex::open(dir.path(), options).unwrap();
         let (mut now, mut on_disk) = (BTreeMap::new(), BTreeMap::new());
