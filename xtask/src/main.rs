@@ -3,6 +3,7 @@
 
 #[cfg(feature = "bench")]
 mod bench;
+mod cache;
 mod ci;
 mod demo;
 mod movies;

@@ -5,6 +5,7 @@ mod plot;
 mod process;
 mod shop;
 mod swap;
+mod vectors;
 
 use std::time::Duration;
 
@@ -26,12 +27,15 @@ enum What {
     Encoder(encoder::Encoder),
     /// Move a label between two versions of the encoder, again and again, while searches go on.
     Swap(swap::Swap),
+    /// Time vector search, with a graph and without, and count what it finds.
+    Vectors(vectors::Vectors),
 }
 
 pub fn run(bench: &Bench) -> Result<()> {
     match &bench.what {
         What::Encoder(encoder) => encoder::run(encoder),
         What::Swap(swap) => swap::run(swap),
+        What::Vectors(vectors) => vectors::run(vectors),
     }
 }
 

