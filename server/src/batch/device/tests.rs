@@ -283,3 +283,27 @@ async fn shutdown_is_bounded_and_drops_what_still_waits() {
     assert!(running.await.is_ok(), "what was launched is answered");
     assert_eq!(waiting.await, Err(BatchError::Unavailable));
 }
+
+#[tokio::test]
+async fn ten_thousand_cancelled_requests_cost_no_forward_pass() {
+    const REQUESTS: usize = 10_000;
+    let device = device();
+    let (model, remote) = model();
+    let options = LaneOptions { max_batch_rows: 64, max_queue_rows: REQUESTS, ..LaneOptions::default() };
+    let lane = device.open_lane("model/1", model, options).unwrap();
+    let running = interactive(&lane, 1);
+    remote.began();
+    let cancelled: Vec<Asked> = (0..REQUESTS)
+        .map(|number| {
+            let class = if number % 2 == 0 { Class::Interactive } else { Class::Bulk };
+            ask(&lane, &[vec![2], vec![2]][..1 + number % 2], class, None)
+        })
+        .collect();
+    drop(cancelled);
+    let wanted = interactive(&lane, 3);
+    remote.orders.send(Order::Answer).unwrap();
+    remote.orders.send(Order::Answer).unwrap();
+    assert_eq!(remote.began(), [vec![3]]);
+    assert!(running.await.is_ok() && wanted.await.is_ok());
+    assert!(remote.began.try_recv().is_err(), "nothing else has run");
+}
