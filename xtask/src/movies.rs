@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{BufRead as _, BufReader, BufWriter, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result};
@@ -86,21 +86,27 @@ impl From<Film> for Item {
 }
 
 pub fn run(movies: &Movies) -> Result<()> {
-    let corpus = movies.corpus.display();
-    let file = File::open(&movies.corpus).with_context(|| format!("cannot open {corpus}"))?;
-    let out = File::create(&movies.items).with_context(|| format!("cannot make {}", movies.items.display()))?;
+    let films = write_items(&movies.corpus, usize::MAX, &movies.items)?;
+    println!("{films} films in {}", movies.items.display());
+    Ok(())
+}
+
+/// Writes the first `most` films of the corpus as items, and says how many they are.
+pub fn write_items(corpus: &Path, most: usize, items: &Path) -> Result<usize> {
+    let from = corpus.display();
+    let file = File::open(corpus).with_context(|| format!("cannot open {from}"))?;
+    let out = File::create(items).with_context(|| format!("cannot make {}", items.display()))?;
     let mut out = BufWriter::new(out);
     let mut films = 0;
-    for (number, line) in (1..).zip(BufReader::new(MultiGzDecoder::new(file)).lines()) {
-        let line = line.with_context(|| format!("{corpus}:{number}"))?;
-        let film: Film = serde_json::from_str(&line).with_context(|| format!("{corpus}:{number}"))?;
+    for (number, line) in (1..).zip(BufReader::new(MultiGzDecoder::new(file)).lines()).take(most) {
+        let line = line.with_context(|| format!("{from}:{number}"))?;
+        let film: Film = serde_json::from_str(&line).with_context(|| format!("{from}:{number}"))?;
         serde_json::to_writer(&mut out, &Item::from(film))?;
         writeln!(out)?;
         films += 1;
     }
     out.flush()?;
-    println!("{films} films in {}", movies.items.display());
-    Ok(())
+    Ok(films)
 }
 
 #[cfg(test)]

@@ -78,6 +78,14 @@ pub fn build() -> Result<()> {
     run(build, None)
 }
 
+/// Builds an example, with the features of the whole workspace, as everything else is built.
+#[cfg(feature = "bench")]
+pub fn build_example(name: &str) -> Result<()> {
+    let mut build = cargo();
+    build.args(["build", "--quiet", "--workspace", "--example", name]);
+    run(build, None)
+}
+
 /// The command line as a person would type it.
 pub fn shown(command: &Command) -> String {
     let program = command.get_program().to_string_lossy();

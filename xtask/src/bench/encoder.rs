@@ -32,10 +32,7 @@ pub fn run(bench: &Encoder) -> Result<()> {
         Some(version) => version.clone(),
         None => pull()?,
     };
-    // With the features of the whole workspace, as everything else is built.
-    let mut build = programs::cargo();
-    build.args(["build", "--quiet", "--workspace", "--example", EXAMPLE]);
-    programs::run(build, None)?;
+    programs::build_example(EXAMPLE)?;
     programs::run(measurement(bench, &version)?, None)
 }
 
@@ -51,7 +48,8 @@ fn measurement(bench: &Encoder, version: &Path) -> Result<Command> {
     Ok(command)
 }
 
-fn pull() -> Result<PathBuf> {
+/// The folder of all-MiniLM-L6-v2, pulled if it is not there.
+pub fn pull() -> Result<PathBuf> {
     let mut build = programs::cargo();
     build.args(["build", "--quiet", "--workspace", "--bin", "vitrine-registry"]);
     programs::run(build, None)?;

@@ -1,9 +1,14 @@
 //! `cargo xtask bench`: figures, measured. One file or folder a bench.
 
+mod batcher;
 mod encoder;
+mod films;
 mod plot;
 mod process;
+mod queries;
+mod serve;
 mod shop;
+mod spread;
 mod swap;
 mod vectors;
 
@@ -11,6 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
 use jiff::SignedDuration;
 
 use crate::programs::Interrupted;
@@ -25,6 +31,10 @@ pub struct Bench {
 enum What {
     /// Time the text encoder's forward pass, by rows × tokens.
     Encoder(encoder::Encoder),
+    /// Compare the batcher with the forward passes that it runs.
+    Batcher(batcher::Batcher),
+    /// Search by meaning in a whole server: one caller, many, and any load in between; and start it again.
+    Serve(serve::Serve),
     /// Move a label between two versions of the encoder, again and again, while searches go on.
     Swap(swap::Swap),
     /// Time vector search, with a graph and without, and count what it finds.
@@ -34,6 +44,8 @@ enum What {
 pub fn run(bench: &Bench) -> Result<()> {
     match &bench.what {
         What::Encoder(encoder) => encoder::run(encoder),
+        What::Batcher(batcher) => batcher::run(batcher),
+        What::Serve(serve) => serve::run(serve),
         What::Swap(swap) => swap::run(swap),
         What::Vectors(vectors) => vectors::run(vectors),
     }
@@ -59,6 +71,14 @@ async fn until(interrupted: &Interrupted) {
     }
 }
 
+fn spinner() -> ProgressBar {
+    let style =
+        ProgressStyle::with_template("{spinner} {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+    let bar = ProgressBar::new_spinner().with_style(style);
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
 /// Reads `90s` or `1m 30s`.
 fn duration(text: &str) -> Result<Duration, String> {
     let unreadable = || format!("`{text}` is no time span; write it as 500ms, 90s or 5m");
@@ -70,6 +90,11 @@ fn duration(text: &str) -> Result<Duration, String> {
 fn millis(duration: Duration) -> String {
     let millis = duration.as_secs_f64() * 1e3;
     if millis < 10.0 { format!("{millis:.1} ms") } else { format!("{millis:.0} ms") }
+}
+
+/// To a thousandth: more is noise.
+fn rounded(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
 }
 
 #[cfg(test)]

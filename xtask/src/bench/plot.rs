@@ -14,11 +14,21 @@ pub struct Chart<'a> {
     pub marks: Vec<f64>,
 }
 
-/// A part of the chart with a vertical axis of its own, which begins at 0.
+/// A part of the chart with a vertical axis of its own.
 pub struct Panel<'a> {
     /// What the vertical axis shows, with its unit.
     pub y_label: &'a str,
+    pub scale: Scale,
     pub series: Vec<Series<'a>>,
+}
+
+/// How a vertical axis leads from values to places.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// Evenly, from 0.
+    Linear,
+    /// Each power of ten is as long as the next.
+    Logarithmic,
 }
 
 /// Points of one kind.
@@ -75,30 +85,44 @@ impl Style {
     }
 }
 
-/// A linear scale from values to places.
-#[derive(Clone, Copy)]
+/// From values to places.
+#[derive(Clone)]
 struct Axis {
+    scale: Scale,
+    least: f64,
     most: f64,
-    step: f64,
-    /// The place of 0, and of `most`.
+    ticks: Vec<f64>,
+    /// The place of `least`, and of `most`.
     places: (f64, f64),
 }
 
 impl Axis {
     /// From 0 to `most` or a little more, so that it ends with a step if it is `whole`.
-    fn new(most: f64, steps: f64, whole: bool, places: (f64, f64)) -> Self {
+    fn linear(most: f64, steps: f64, whole: bool, places: (f64, f64)) -> Self {
         let step = round_step(most / steps);
         let most = if whole { (most / step).ceil().max(1.0) * step } else { most };
-        Self { most, step, places }
+        let ticks = (0..).map(|n| f64::from(n) * step).take_while(|tick| *tick <= most * 1.0001).collect();
+        Self { scale: Scale::Linear, least: 0.0, most, ticks, places }
     }
 
-    fn at(self, value: f64) -> f64 {
+    /// From a round number to a round number.
+    fn logarithmic(least: f64, most: f64, places: (f64, f64)) -> Self {
+        let powers = least.log10().floor() as i32..=most.log10().floor() as i32 + 1;
+        let round: Vec<f64> =
+            powers.flat_map(|power| [1.0, 2.0, 5.0].map(|digit| digit * 10_f64.powi(power))).collect();
+        let first = round.iter().rposition(|tick| *tick <= least * 1.0001).unwrap_or(0);
+        let last = round.iter().position(|tick| *tick >= most * 0.9999).unwrap_or(round.len() - 1).max(first + 1);
+        let ticks = round[first..=last].to_vec();
+        Self { scale: Scale::Logarithmic, least: round[first], most: round[last], ticks, places }
+    }
+
+    fn at(&self, value: f64) -> f64 {
         let (start, end) = self.places;
-        start + (end - start) * value / self.most
-    }
-
-    fn ticks(self) -> impl Iterator<Item = f64> {
-        (0..).map(move |n| f64::from(n) * self.step).take_while(move |tick| *tick <= self.most * 1.0001)
+        let part = match self.scale {
+            Scale::Linear => value / self.most,
+            Scale::Logarithmic => (value.max(self.least) / self.least).ln() / (self.most / self.least).ln(),
+        };
+        start + (end - start) * part
     }
 }
 
@@ -115,7 +139,7 @@ fn round_step(step: f64) -> f64 {
 pub fn svg(chart: &Chart<'_>) -> String {
     let points = || chart.panels.iter().flat_map(|panel| &panel.series).flat_map(|series| &series.points);
     let x_most = points().map(|point| point.0).fold(1e-9, f64::max);
-    let x = Axis::new(x_most, X_STEPS, false, (LEFT, WIDTH - RIGHT));
+    let x = Axis::linear(x_most, X_STEPS, false, (LEFT, WIDTH - RIGHT));
     let panels = chart.panels.len() as f64;
     let end = TOP + panels * PANEL + (panels - 1.0) * GAP;
     let height = end + BOTTOM;
@@ -133,10 +157,10 @@ pub fn svg(chart: &Chart<'_>) -> String {
         escaped(chart.title)
     );
     for (panel, top) in chart.panels.iter().zip((0..).map(|n| TOP + f64::from(n) * (PANEL + GAP))) {
-        draw_panel(&mut svg, chart, panel, x, top);
+        draw_panel(&mut svg, chart, panel, &x, top);
     }
-    for tick in x.ticks() {
-        let _ = writeln!(svg, r#"<text x="{:.1}" y="{}" text-anchor="middle">{tick}</text>"#, x.at(tick), end + 18.0);
+    for tick in &x.ticks {
+        let _ = writeln!(svg, r#"<text x="{:.1}" y="{}" text-anchor="middle">{tick}</text>"#, x.at(*tick), end + 18.0);
     }
     let middle = f64::midpoint(LEFT, WIDTH - RIGHT);
     let _ = writeln!(
@@ -149,10 +173,16 @@ pub fn svg(chart: &Chart<'_>) -> String {
     svg
 }
 
-fn draw_panel(svg: &mut String, chart: &Chart<'_>, panel: &Panel<'_>, x: Axis, top: f64) {
+fn draw_panel(svg: &mut String, chart: &Chart<'_>, panel: &Panel<'_>, x: &Axis, top: f64) {
     let bottom = top + PANEL;
-    let y_most = panel.series.iter().flat_map(|series| &series.points).map(|point| point.1).fold(1e-9, f64::max);
-    let y = Axis::new(y_most, Y_STEPS, true, (bottom, top));
+    let values = || panel.series.iter().flat_map(|series| &series.points).map(|point| point.1);
+    let most = values().fold(1e-9, f64::max);
+    let y = match panel.scale {
+        Scale::Linear => Axis::linear(most, Y_STEPS, true, (bottom, top)),
+        Scale::Logarithmic => {
+            Axis::logarithmic(values().filter(|value| *value > 0.0).fold(most, f64::min), most, (bottom, top))
+        }
+    };
     for band in &chart.bands {
         let (from, until) = (x.at(band.from), x.at(band.until));
         let width = until - from;
@@ -165,8 +195,8 @@ fn draw_panel(svg: &mut String, chart: &Chart<'_>, panel: &Panel<'_>, x: Axis, t
         let at = x.at(*mark);
         let _ = writeln!(svg, r#"<line class="mark" x1="{at:.1}" y1="{top}" x2="{at:.1}" y2="{bottom}"/>"#);
     }
-    for tick in y.ticks() {
-        let (at, class) = (y.at(tick), if tick == 0.0 { "axis" } else { "grid" });
+    for tick in &y.ticks {
+        let (at, class) = (y.at(*tick), if *tick <= y.least { "axis" } else { "grid" });
         let end = WIDTH - RIGHT;
         let _ = writeln!(svg, r#"<line class="{class}" x1="{LEFT}" y1="{at:.1}" x2="{end}" y2="{at:.1}"/>"#);
         let (left, line) = (LEFT - 8.0, at + 4.0);
@@ -176,12 +206,12 @@ fn draw_panel(svg: &mut String, chart: &Chart<'_>, panel: &Panel<'_>, x: Axis, t
     let _ =
         writeln!(svg, r#"<text transform="translate(18 {middle}) rotate(-90)" text-anchor="middle">{label}</text>"#);
     for series in &panel.series {
-        draw_series(svg, series, x, y);
+        draw_series(svg, series, x, &y);
     }
     draw_legend(svg, panel, bottom);
 }
 
-fn draw_series(svg: &mut String, series: &Series<'_>, x: Axis, y: Axis) {
+fn draw_series(svg: &mut String, series: &Series<'_>, x: &Axis, y: &Axis) {
     let colour = series.style.colour();
     let places = series.points.iter().map(|&(a, b)| (x.at(a), y.at(b)));
     if series.style == Style::Dots {
@@ -225,9 +255,18 @@ mod tests {
 
     #[test]
     fn the_largest_value_lies_within_its_axis() {
-        let axis = Axis::new(431.0, 4.0, true, (200.0, 0.0));
+        let axis = Axis::linear(431.0, 4.0, true, (200.0, 0.0));
         assert!(axis.at(431.0) > 0.0 && axis.at(431.0) < axis.at(0.0));
-        assert_eq!(axis.ticks().last(), Some(axis.most));
+        assert_eq!(axis.ticks.last(), Some(&axis.most));
+    }
+
+    #[test]
+    fn powers_of_ten_are_equally_far_apart_on_a_logarithmic_axis() {
+        let axis = Axis::logarithmic(0.7, 310.0, (200.0, 0.0));
+        assert_eq!((axis.ticks[0], axis.ticks.last()), (0.5, Some(&500.0)));
+        assert!((axis.at(1.0) - axis.at(10.0) - (axis.at(10.0) - axis.at(100.0))).abs() < 1e-9);
+        assert!((axis.at(0.5) - 200.0).abs() < 1e-9 && axis.at(500.0).abs() < 1e-9);
+        assert!((axis.at(0.0) - 200.0).abs() < 1e-9, "what is too small lies at the beginning");
     }
 
     #[test]
@@ -237,7 +276,11 @@ mod tests {
         let chart = Chart {
             title: "Times & sizes",
             x_label: "time (min)",
-            panels: vec![Panel { y_label: "size (MiB)", series: vec![series(Style::Strong), series(Style::Dots)] }],
+            panels: vec![Panel {
+                y_label: "size (MiB)",
+                scale: Scale::Linear,
+                series: vec![series(Style::Strong), series(Style::Dots)],
+            }],
             bands: vec![Band { name: "before", from: 0.0, until: 1.0 }],
             marks: vec![1.5],
         };

@@ -5,7 +5,7 @@ use std::{
     collections::BTreeSet,
     fs::{self, File},
     io::{self, BufRead as _, BufReader, BufWriter, Write as _},
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Where the prepared goods are kept.
-const KEPT: &str = "target/bench";
+pub const KEPT: &str = "target/bench";
 /// The catalog's resource name.
 pub const CATALOG: &str = "catalogs/grocery";
 /// The encoder's model.
@@ -61,7 +61,7 @@ impl Shop {
         programs::run(programs::pull_encoder(&registry)?, Some(interrupted))?;
 
         say("Starting the server");
-        let listen = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).context("no port is free")?;
+        let listen = free_port()?;
         let (data, log) = (folder.path().join("data"), folder.path().join("server.log"));
         let start = Start { listen, registry: &registry, data: &data, log: &log, settings };
         let server = Server::start(start, interrupted)?;
@@ -101,6 +101,11 @@ impl Shop {
     }
 }
 
+/// An address that nobody listens on.
+pub fn free_port() -> Result<SocketAddr> {
+    TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).context("no port is free")
+}
+
 /// Copies the first lines of a file.
 fn write_first(from: &Path, lines: u32, to: &Path) -> io::Result<()> {
     let mut to = BufWriter::new(File::create(to)?);
@@ -126,10 +131,10 @@ pub async fn items(client: &Client) -> Result<Vec<Item>> {
     }
 }
 
-/// Waits until every item has its vector, and tells `progress` how many have and how many there are.
-pub async fn indexed(client: &Client, progress: impl Fn(u64, u64)) -> Result<()> {
+/// Waits until every item of a catalog has its vector, and tells `progress` how many have and how many there are.
+pub async fn indexed(client: &Client, catalog: &str, progress: impl Fn(u64, u64)) -> Result<()> {
     loop {
-        let catalog = client.get_catalog(GetCatalogRequest { name: CATALOG.to_owned() }).await?;
+        let catalog = client.get_catalog(GetCatalogRequest { name: catalog.to_owned() }).await?;
         let versions: BTreeSet<u32> = catalog.vector_indexes.iter().map(|index| index.version).collect();
         let done: i64 = catalog.vector_indexes.iter().map(|index| index.indexed_items).sum();
         let pending: i64 = catalog.vector_indexes.iter().map(|index| index.pending_items).sum();

@@ -2,8 +2,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Span, Story, figures::Spread};
-use crate::bench::plot::{Band, Chart, Panel, Series, Style, svg};
+use super::{Span, Story};
+use crate::bench::{
+    plot::{Band, Chart, Panel, Scale, Series, Style, svg},
+    spread::Spread,
+};
 
 /// Percentiles are of the searches of so much time, or of more when much is drawn.
 const BIN: f64 = 5.0;
@@ -22,6 +25,7 @@ pub fn draw(story: &Story) -> String {
         panels: vec![
             Panel {
                 y_label: "resident memory (MiB)",
+                scale: Scale::Linear,
                 series: vec![
                     Series { name: "all the time", style: Style::Soft, points: memory(&mut story.seen.memory.iter()) },
                     Series { name: "after each swap", style: Style::Dots, points: after_swaps },
@@ -47,6 +51,7 @@ fn latency(story: &Story) -> Panel<'_> {
     let curve = |quantile| spreads.iter().map(|(at, spread)| (*at, spread.at(quantile).as_secs_f64() * 1e3)).collect();
     Panel {
         y_label: "latency (ms)",
+        scale: Scale::Linear,
         series: vec![
             Series { name: "p50", style: Style::Soft, points: curve(0.5) },
             Series { name: "p99", style: Style::Strong, points: curve(0.99) },

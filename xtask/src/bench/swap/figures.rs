@@ -12,7 +12,7 @@ use super::{
     searches::Search,
     steps::Change,
 };
-use crate::bench::{millis, process::mebibytes};
+use crate::bench::{millis, process::mebibytes, rounded, spread::Spread};
 
 /// Memory is compared over so many swaps at the beginning and at the end: from one moment to the next it changes by more than
 /// a version leaves behind.
@@ -28,9 +28,6 @@ pub struct Searched {
     /// Of those answered.
     pub latency: Spread,
 }
-
-/// How times are distributed; shortest first.
-pub struct Spread(Vec<Duration>);
 
 /// Everything worth telling.
 pub struct Figures<'a> {
@@ -79,20 +76,6 @@ struct Line {
     rss_first_bytes: u64,
     rss_last_bytes: u64,
     others_cpu: f64,
-}
-
-impl Spread {
-    pub fn of(times: impl IntoIterator<Item = Duration>) -> Self {
-        let mut times: Vec<Duration> = times.into_iter().collect();
-        times.sort_unstable();
-        Self(times)
-    }
-
-    /// The time that the part `quantile` of all does not pass. Zero if there is none.
-    pub fn at(&self, quantile: f64) -> Duration {
-        let rank = (quantile * self.0.len() as f64).ceil() as usize;
-        self.0.get(rank.saturating_sub(1)).copied().unwrap_or_default()
-    }
 }
 
 impl Searched {
@@ -306,11 +289,6 @@ fn ratio(time: Duration, to: Duration) -> f64 {
     time.as_secs_f64() / to.as_secs_f64().max(1e-9)
 }
 
-/// To a thousandth: more is noise.
-fn rounded(value: f64) -> f64 {
-    (value * 1e3).round() / 1e3
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Instant;
@@ -318,14 +296,6 @@ mod tests {
     use vitrine_client::Code;
 
     use super::*;
-
-    #[test]
-    fn a_percentile_is_a_time_that_was_measured() {
-        let spread = Spread::of((1..=200).rev().map(Duration::from_millis));
-        assert_eq!([0.5, 0.99, 1.0].map(|quantile| spread.at(quantile).as_millis()), [100, 198, 200]);
-        assert_eq!(Spread::of([]).at(0.99), Duration::ZERO);
-        assert_eq!(Spread::of([Duration::from_secs(1)]).at(0.01), Duration::from_secs(1));
-    }
 
     #[test]
     fn failed_searches_are_counted_by_code_and_not_timed() {

@@ -21,20 +21,21 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::sleep;
 
 use self::{
     figures::Figures,
     label::Move,
     live::Live,
-    searches::{Queries, Record, Search, Searches},
+    searches::{Record, Search, Searches},
     steps::{Background, Seen, Server},
 };
 use super::{
     millis,
     process::{Sample, mebibytes},
-    shop::{self, Shop},
+    queries::Queries,
+    shop::{self, CATALOG, Shop},
+    spinner,
 };
 use crate::programs::{self, Interrupted, say};
 
@@ -191,7 +192,7 @@ async fn measure(swap: &Swap, shop: &Shop, queries: Arc<Queries>) -> Result<Stor
     let client = shop.connect().await?;
     say("Waiting for the vectors of all items");
     let bar = spinner();
-    shop::indexed(&client, |done, all| bar.set_message(format!("{done} of {all} items"))).await?;
+    shop::indexed(&client, CATALOG, |done, all| bar.set_message(format!("{done} of {all} items"))).await?;
     bar.finish_and_clear();
     let items = shop::items(&client).await?;
     let count = items.len();
@@ -274,12 +275,4 @@ async fn swap_once(server: &Server, from: u32, to: u32, every: Duration, record:
     let around = Span { from: started, until: Instant::now().min(started + AROUND) };
     let unloading = Span { from: leaving, until: leaving + unload + AFTERWARDS };
     Ok(Swapped { around, load, moved, unload, unloading, memory: server.memory()? })
-}
-
-fn spinner() -> ProgressBar {
-    let style =
-        ProgressStyle::with_template("{spinner} {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
-    let bar = ProgressBar::new_spinner().with_style(style);
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
 }

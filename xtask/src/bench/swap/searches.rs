@@ -1,10 +1,7 @@
 //! The searches that go on all the time: an open loop, every one of them recorded.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -18,7 +15,10 @@ use vitrine_client::{
 };
 
 use super::{
-    super::shop::{CATALOG, MODEL},
+    super::{
+        queries::Queries,
+        shop::{CATALOG, MODEL},
+    },
     Span,
 };
 
@@ -118,31 +118,6 @@ impl Record {
     }
 }
 
-/// Queries that nobody has sent before.
-pub struct Queries {
-    names: Vec<String>,
-    turn: AtomicUsize,
-}
-
-impl Queries {
-    /// Made of names, each of which is there once.
-    pub fn new(names: Vec<String>) -> Self {
-        Self { names, turn: AtomicUsize::new(0) }
-    }
-
-    /// How many there are before numbers are put behind the names.
-    pub fn len(&self) -> usize {
-        self.names.len()
-    }
-
-    fn next(&self) -> String {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let (round, place) = (turn / self.names.len().max(1), turn % self.names.len().max(1));
-        let name = self.names.get(place).cloned().unwrap_or_default();
-        if round == 0 { name } else { format!("{name} {round}") }
-    }
-}
-
 /// Searches by words and by meaning.
 pub async fn by_text(client: Client, text: String) -> Result<Answer, Error> {
     search(&client, Query::Text(text)).await
@@ -177,19 +152,4 @@ pub async fn capacity(client: &Client, queries: &Arc<Queries>, duration: Duratio
         answered += 1;
     }
     Ok(f64::from(answered) / started.elapsed().as_secs_f64())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn no_query_comes_twice() {
-        let queries = Queries::new(vec!["milk".to_owned(), "bread".to_owned()]);
-        let sent: Vec<String> = (0..6).map(|_| queries.next()).collect();
-        assert_eq!(sent[..3], ["milk", "bread", "milk 1"]);
-        assert_eq!(sent.iter().collect::<BTreeSet<_>>().len(), sent.len());
-    }
 }
