@@ -1,4 +1,6 @@
-//! Text to rows, as the version's `tokenizer.json` says.
+//! Text to rows, as the version's `tokenizer.json` says. `word_pieces`: the short way for plain text.
+
+mod word_pieces;
 
 use std::path::Path;
 
@@ -6,6 +8,7 @@ use serde::Deserialize;
 use tokenizers::{ModelWrapper, PreTokenizerWrapper, TruncationDirection, TruncationParams};
 
 use crate::{ModelError, Row, files};
+use word_pieces::WordPieces;
 
 /// Of a long text, so many bytes for each token of the longest row are looked at first. English has about five.
 const BYTES_A_TOKEN: usize = 8;
@@ -15,6 +18,7 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     max_tokens: usize,
     splits_at_whitespace: bool,
+    plain: Option<WordPieces>,
 }
 
 /// What sentence-transformers keeps about lengths, for a `tokenizer.json` that does not say where to truncate.
@@ -46,12 +50,13 @@ impl Tokenizer {
             },
         };
         let splits_at_whitespace = truncation.direction == TruncationDirection::Right && splits_at_whitespace(&inner);
+        let plain = if truncation.direction == TruncationDirection::Right { WordPieces::of(&inner) } else { None };
         let max_tokens = truncation.max_length.min(positions);
         inner
             .with_padding(None)
             .with_truncation(Some(TruncationParams { max_length: max_tokens, ..truncation }))
             .map_err(|error| ModelError::format(&path, error))?;
-        Ok(Self { inner, max_tokens, splits_at_whitespace })
+        Ok(Self { inner, max_tokens, splits_at_whitespace, plain })
     }
 
     fn sentence_length(dir: &Path) -> Result<Option<usize>, ModelError> {
@@ -70,6 +75,9 @@ impl Tokenizer {
     /// # Errors
     /// [`ModelError::Tokenize`] when the tokenizer cannot represent the text, for example without an unknown token.
     pub fn encode(&self, text: &str) -> Result<Row, ModelError> {
+        if let Some(row) = self.plain.as_ref().and_then(|plain| plain.encode(text, self.max_tokens)) {
+            return Ok(row);
+        }
         let mut bytes = self.max_tokens * BYTES_A_TOKEN;
         while let Some(beginning) = self.beginning(text, bytes) {
             let row = self.encode_all(beginning)?;
@@ -112,49 +120,4 @@ fn splits_at_whitespace(tokenizer: &tokenizers::Tokenizer) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use serde_json::json;
-
-    use super::*;
-
-    fn tokenizer(max_tokens: usize) -> Tokenizer {
-        let words = ["[UNK]", "[CLS]", "[SEP]", "a", "##a", "b", "##b", "##c", ".", "中", "σ", "##σ", "e", "##e"];
-        let vocabulary: serde_json::Map<_, _> =
-            words.iter().enumerate().map(|(id, word)| ((*word).to_owned(), json!(id))).collect();
-        let added = json!([{"id": 2, "special": true, "content": "[SEP]", "single_word": false, "lstrip": false,
-            "rstrip": false, "normalized": false}]);
-        let file = json!({
-            "version": "1.0", "padding": null, "added_tokens": added, "decoder": null,
-            "truncation": {"max_length": max_tokens, "strategy": "LongestFirst", "stride": 0},
-            "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
-                "strip_accents": null, "lowercase": true},
-            "pre_tokenizer": {"type": "BertPreTokenizer"},
-            "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 2], "cls": ["[CLS]", 1]},
-            "model": {"type": "WordPiece", "vocab": vocabulary, "unk_token": "[UNK]",
-                "continuing_subword_prefix": "##", "max_input_chars_per_word": 10},
-        });
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("tokenizer.json"), file.to_string()).unwrap();
-        Tokenizer::load(dir.path(), 512, words.len()).unwrap()
-    }
-
-    #[test]
-    fn only_the_beginning_of_a_long_text_is_looked_at() {
-        let tokenizer = tokenizer(6);
-        let text = "a bb ".repeat(1000);
-        assert_eq!(tokenizer.beginning(&text, 48).map(str::len), Some(49));
-        assert_eq!(tokenizer.encode(&text).unwrap(), [1, 3, 5, 6, 3, 2]);
-    }
-
-    proptest! {
-        #[test]
-        fn looking_at_the_beginning_changes_nothing(
-            pieces in prop::collection::vec("[ab中Σé.\u{0}\u{301}]{1,12}|[ \t\n\u{3000}]{1,40}|\\[SEP\\]", 0..60),
-            max_tokens in 3_usize..12,
-        ) {
-            let (tokenizer, text) = (tokenizer(max_tokens), pieces.concat());
-            prop_assert_eq!(tokenizer.encode(&text).unwrap(), tokenizer.encode_all(&text).unwrap());
-        }
-    }
-}
+mod tests;
