@@ -16,6 +16,8 @@ const MAX_HIGHLIGHTS: usize = 8;
 #[derive(Debug, Clone, Default)]
 pub struct Highlighter {
     terms: FxHashSet<String>,
+    /// The ASCII characters with which they begin, a bit for each.
+    initials: u128,
 }
 
 impl Highlighter {
@@ -26,7 +28,13 @@ impl Highlighter {
             terms.extend(last.chain([word]).flat_map(|word| &word.terms).map(|(term, _)| term.clone()));
             terms.extend(word.phrases.iter().flat_map(|phrase| phrase.first.iter().cloned()));
         }
-        Self { terms }
+        Self::of(terms)
+    }
+
+    fn of(terms: FxHashSet<String>) -> Self {
+        let initials = terms.iter().filter_map(|term| term.trim_start_matches(STEM_MARK).bytes().next());
+        let initials = initials.filter(u8::is_ascii).fold(0, |all, initial| all | 1 << initial);
+        Self { terms, initials }
     }
 
     /// The fields that match, the title first. Matching words stand between `<em>` and `</em>`, everything else is
@@ -47,6 +55,15 @@ impl Highlighter {
             .collect()
     }
 
+    /// Whether some of the terms may be words of a run of letters and digits, by their first letters: a stem begins as its
+    /// word does, and a word within a run follows on what is no letter.
+    fn may_be_in(&self, run: &str) -> bool {
+        let run_bytes = run.as_bytes();
+        let begins = |at: usize| at == 0 || !run_bytes[at - 1].is_ascii_alphabetic();
+        let is_initial = |at: usize| self.initials >> run_bytes[at].to_ascii_lowercase() & 1 == 1;
+        !run.is_ascii() || (0..run.len()).any(|at| begins(at) && is_initial(at))
+    }
+
     /// None if nothing matches.
     fn mark(&self, text: &str, words: &mut Words) -> Option<String> {
         let has = |word: &super::words::Word| {
@@ -54,7 +71,7 @@ impl Highlighter {
             stem || self.terms.contains(&word.text)
         };
         let mut spans: Vec<(usize, usize)> = Vec::new();
-        for word in words.of(text).iter().filter(|word| has(word)) {
+        for word in words.among(text, |run| self.may_be_in(run)).iter().filter(|word| has(word)) {
             match spans.last_mut() {
                 Some((from, to)) if word.from < *to => {
                     *from = word.from.min(*from);
@@ -114,6 +131,39 @@ fn escape(text: &str, out: &mut String) {
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
             character => out.push(character),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn looking_at_first_letters_changes_nothing(
+            text in "([a-zA-Z0-9é牛奶.,'& -]{0,12} ?){0,8}",
+            query in "[a-z0-9é牛奶'.-]{0,6}( [a-z]{1,4}(ing|ies|ly|s)?){0,2}",
+        ) {
+            let mut terms = FxHashSet::default();
+            // Words of the text as well, or hardly any would match.
+            for word in Words::new().of(&query).into_iter().chain(Words::new().of(&text).into_iter().step_by(3)) {
+                terms.extend(word.stem.map(|stem| format!("{STEM_MARK}{stem}")));
+                terms.insert(word.text);
+            }
+            let quick = Highlighter::of(terms.clone());
+            let thorough = Highlighter { terms, initials: u128::MAX };
+            let mut words = Words::new();
+            prop_assert_eq!(quick.mark(&text, &mut words), thorough.mark(&text, &mut words));
+        }
+
+        #[test]
+        fn a_stem_begins_as_its_word_does(word in "[a-z]{3,12}|(dy|ly|ty|ski|sky|id|gent|ear|y)[a-z]{0,5}") {
+            for word in Words::new().of(&word) {
+                prop_assert_eq!(word.root().bytes().next(), word.text.bytes().next());
+            }
         }
     }
 }

@@ -62,6 +62,10 @@ enum Script {
 }
 
 fn script(character: char) -> Script {
+    // Most characters are, and need not be compared with the ranges.
+    if character.is_ascii() {
+        return if character.is_ascii_alphanumeric() { Script::Spaced } else { Script::None };
+    }
     match character {
         '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{323af}' => {
             Script::Han
@@ -94,6 +98,12 @@ impl Words {
 
     /// The words of a text in their order; a joined form comes after its first part.
     pub(super) fn of(&mut self, text: &str) -> Vec<Word> {
+        self.among(text, |_| true)
+    }
+
+    /// As [`of`](Self::of), but of runs of letters and digits only those that are `wanted`: most of the work is to cut them
+    /// up and to find stems. Positions do not count what is left out.
+    pub(super) fn among(&mut self, text: &str, wanted: impl Fn(&str) -> bool) -> Vec<Word> {
         let mut words = Vec::new();
         let mut position = 0;
         let mut rest = text.char_indices().peekable();
@@ -113,7 +123,7 @@ impl Words {
                 rest.next();
             }
             match kind {
-                Script::Spaced => self.spaced(text, from, to, &mut position, &mut words),
+                Script::Spaced if wanted(&text[from..to]) => self.spaced(text, from, to, &mut position, &mut words),
                 Script::Han => {
                     let mut stream = self.jieba.token_stream(&text[from..to]);
                     while let Some(token) = stream.next() {
@@ -129,7 +139,7 @@ impl Words {
                     }
                 }
                 Script::Paired => pairs(text, from, to, &mut position, &mut words),
-                Script::None => {}
+                Script::Spaced | Script::None => {}
             }
         }
         words

@@ -18,6 +18,7 @@ use crate::{
     control::parse_boosts,
     error::{Violations, internal, invalid, no_model},
     filter::{Filter, Key, OrderBy},
+    lexical::LexicalQuery,
     recommend::{RecommendOptions, taste::Taste},
     search::{self, Plan, Query, Ranking, fusion::Method, personal::Personal},
     serving::Shop,
@@ -305,13 +306,18 @@ fn assemble(
     view: ItemView,
 ) -> SearchResponse {
     let highlighter = ranking.marks.take().or_else(|| match &checked.plan.query {
-        // A page without marks is better than none.
-        Query::Text(text) => shop.lexical().highlighter(&checked.plan.wording(text, None, 0)).ok(),
+        // Searched by meaning only: no word was corrected. A page without marks is better than none.
+        Query::Text(text) => {
+            let query = LexicalQuery { spelling: false, ..checked.plan.wording(text, None, 0) };
+            shop.lexical().highlighter(&query).ok()
+        }
         Query::Vector(_) => None,
     });
     let total_size = ranking.total as i64;
     let ranked = ranking.hits.len();
     let end = (checked.offset + checked.page_size).min(ranked);
+    let page = ranking.hits.get(checked.offset.min(ranked)..end).unwrap_or_default();
+    let mut stages = ranking.stages.told(page.iter().map(|hit| hit.doc));
     let table = shop.catalog().items.read();
     let results: Vec<SearchResult> = (checked.offset..end)
         .zip(ranking.hits.into_iter().skip(checked.offset))
@@ -324,7 +330,7 @@ fn assemble(
                 item: Some(present(item, view)),
                 score: hit.score,
                 rank: place as i32 + 1,
-                stages: hit.stages,
+                stages: stages.remove(&hit.doc).unwrap_or_default(),
                 variants: hit
                     .variants
                     .into_iter()

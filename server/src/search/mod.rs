@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Instant};
 use roaring::RoaringBitmap;
 use rustc_hash::FxHashSet;
 use tokio::task;
-use vitrine::v1::{Degraded, DegradedReason, SearchMode, ServedBy, StageScore};
+use vitrine::v1::{Degraded, DegradedReason, SearchMode, ServedBy};
 
 use crate::{
     Doc,
@@ -28,6 +28,7 @@ mod rank;
 
 use fusion::Method;
 use personal::Personal;
+pub use rank::Stages;
 
 /// What is looked for.
 #[derive(Debug, Clone)]
@@ -82,8 +83,6 @@ pub struct Hit {
     pub doc: Doc,
     /// What the ranking is by.
     pub score: f64,
-    /// What each stage thought of it.
-    pub stages: Vec<StageScore>,
     /// Others of its group, best first.
     pub variants: Vec<(Doc, f32)>,
     /// How many of its group match; 0: it is in none.
@@ -95,6 +94,8 @@ pub struct Hit {
 pub struct Ranking {
     /// Best first.
     pub hits: Vec<Hit>,
+    /// What the stages thought of them.
+    pub stages: Stages,
     /// Every matching item, ranked or not: what facets and totals count.
     pub matching: RoaringBitmap,
     /// How many results there are: matching items, or groups of them.
@@ -236,6 +237,9 @@ impl Meaning {
 
     /// The nearest items, and how similar the matches by words are that are not among them; best first.
     fn similar(&self, near: &[(Doc, f32)], words: &[(Doc, f32)]) -> Vec<(Doc, f32)> {
+        if words.is_empty() {
+            return near.to_vec();
+        }
         let known: FxHashSet<Doc> = near.iter().map(|&(doc, _)| doc).collect();
         let others = words.iter().map(|&(doc, _)| doc).filter(|doc| !known.contains(doc));
         // The vector has been searched with: it is of the right width.

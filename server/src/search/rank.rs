@@ -17,10 +17,23 @@ use crate::{Doc, control::pin, lexical::LexicalHits, serving::Shop};
 type Order = Vec<(Doc, f32)>;
 
 /// The order after each of the stages that were run, by the stage's name.
-#[derive(Default)]
-struct Stages(Vec<(&'static str, Order)>);
+#[derive(Debug, Default)]
+pub struct Stages(Vec<(&'static str, Order)>);
 
 impl Stages {
+    /// What they thought of some items. Only those of a page are told: that is much less than all that was ranked.
+    pub fn told(&self, docs: impl IntoIterator<Item = Doc>) -> FxHashMap<Doc, Vec<StageScore>> {
+        let mut told: FxHashMap<Doc, Vec<StageScore>> = docs.into_iter().map(|doc| (doc, Vec::new())).collect();
+        for (name, order) in &self.0 {
+            for (rank, (doc, score)) in (1..).zip(order) {
+                if let Some(scores) = told.get_mut(doc) {
+                    scores.push(StageScore { stage: (*name).to_owned(), score: f64::from(*score), rank });
+                }
+            }
+        }
+        told
+    }
+
     fn note(&mut self, name: &'static str, order: &[(Doc, f32)]) {
         self.0.push((name, order.to_vec()));
     }
@@ -88,7 +101,7 @@ pub(super) fn rank(
 
     ranking.hits =
         order.into_iter().map(|(doc, score)| Hit { doc, score: f64::from(score), ..Hit::default() }).collect();
-    explain(&mut ranking.hits, &stages);
+    ranking.stages = stages;
     if let Some(groups) = &mut groups {
         for hit in &mut ranking.hits {
             (hit.variants, hit.group_total) = groups.take(hit.doc);
@@ -150,20 +163,6 @@ fn place(order: &mut Order, pins: &[(usize, Doc)], stages: &mut Stages) {
     pin(order, pinned.iter().map(|&one| (place_of(one.0).unwrap_or_default(), one)));
     if !pinned.is_empty() {
         stages.note("pinned", &pinned);
-    }
-}
-
-/// Tells each hit what the stages thought of it.
-fn explain(hits: &mut [Hit], stages: &Stages) {
-    let mut told: FxHashMap<Doc, Vec<StageScore>> = FxHashMap::default();
-    for (name, order) in &stages.0 {
-        for (rank, &(doc, score)) in (1..).zip(order) {
-            let stage = StageScore { stage: (*name).to_owned(), score: f64::from(score), rank };
-            told.entry(doc).or_default().push(stage);
-        }
-    }
-    for hit in hits {
-        hit.stages = told.remove(&hit.doc).unwrap_or_default();
     }
 }
 

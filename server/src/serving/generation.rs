@@ -93,14 +93,10 @@ impl Generation {
 
     /// Says so while items lack their vectors.
     pub fn incomplete(&self) -> Option<Degraded> {
-        let status = self.status();
-        (status.pending_items > 0).then(|| Degraded {
+        let (indexed, items) = (self.index.len(), self.catalog.item_count());
+        (indexed < items).then(|| Degraded {
             reason: DegradedReason::IndexIncomplete as i32,
-            detail: format!(
-                "{} of {} items have their vector so far; the others are found by words only",
-                status.indexed_items,
-                status.indexed_items + status.pending_items
-            ),
+            detail: format!("{indexed} of {items} items have their vector so far; the others are found by words only"),
         })
     }
 
