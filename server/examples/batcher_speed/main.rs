@@ -31,14 +31,14 @@ use vitrine_server::{
 use kernel::{Kernel, Log, Ran};
 
 /// Rows of a round, and how many rounds.
-const ROWS: usize = 2_048;
+const ROWS: usize = 1_024;
 const ROUNDS: usize = 5;
 /// Callers who each wait for their row: as many as a busy server has, and more than a batch takes.
 const CALLERS: [usize; 2] = [32, 512];
 /// Rows that are asked for one after the other.
 const SINGLE: usize = 1_000;
 /// A short query and an item's text, in tokens, and how many of each.
-const MIX: ([usize; 2], usize) = ([5, 120], 256);
+const MIX: ([usize; 2], usize) = ([5, 120], 128);
 
 /// An encoder on a device of its own.
 struct Bench {

@@ -1,6 +1,9 @@
 //! What Linux tells of processes and of the machine: memory, and who had the processors.
 
-use std::{fs, io, process, time::Instant};
+use std::{
+    fs, io, process,
+    time::{Duration, Instant},
+};
 
 /// Memory at a moment.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,6 +21,14 @@ pub fn resident(process: u32) -> io::Result<u64> {
 fn field(status: &str, name: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse::<u64>().ok().map(|kibibytes| kibibytes * 1024)
+}
+
+/// The processor time that a process has used by now. Unlike what the clock says, it hardly depends on what others do.
+pub fn processor_time(process: u32) -> io::Result<Duration> {
+    // Linux counts in hundredths of a second, whatever its kernel does by itself.
+    const TICK: Duration = Duration::from_millis(10);
+    let ticks = used(&fs::read_to_string(format!("/proc/{process}/stat"))?).ok_or_else(untold)?;
+    Ok(TICK * u32::try_from(ticks).unwrap_or(u32::MAX))
 }
 
 /// As people read it.

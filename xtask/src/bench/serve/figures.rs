@@ -88,6 +88,9 @@ impl Figures {
         for (name, of) in RATES {
             println!("{name:<44} {}", span("/s", self.rounds.iter().map(of)));
         }
+        for (name, of) in PROCESSOR {
+            println!("{name:<44} {}", span(" ms", self.rounds.iter().map(of)));
+        }
         println!("{:<44} {}", "started again: says that it is ready", self.started(|start| start.ready));
         println!("{:<44} {}", "   answers the first search by meaning", self.started(|start| start.meaning));
         for (name, levels) in [("new queries", &self.new), ("queries seen before", &self.seen)] {
@@ -156,6 +159,8 @@ impl Figures {
             "per_s": over(&Loaded::rate),
             "ms_p50": over(&|loaded| ms(loaded.latency.at(0.5))),
             "ms_p99": over(&|loaded| ms(loaded.latency.at(0.99))),
+            "server_cpu_ms": over(&|loaded| ms(loaded.processor_each()[0])),
+            "client_cpu_ms": over(&|loaded| ms(loaded.processor_each()[1])),
         })
     }
 }
@@ -192,6 +197,13 @@ const TIMES: [(&str, Of, &str); 8] = [
 const RATES: [(&str, Of); 2] = [
     ("32 callers, new queries", |round| round.many_new.rate()),
     ("32 callers, queries seen before", |round| round.many_seen.rate()),
+];
+
+/// Lines of processor time, in milliseconds.
+const PROCESSOR: [(&str, Of); 3] = [
+    ("processor time, new queries: server", |round| ms(round.many_new.processor_each()[0])),
+    ("   queries seen before: server", |round| ms(round.many_seen.processor_each()[0])),
+    ("   queries seen before: this client", |round| ms(round.many_seen.processor_each()[1])),
 ];
 
 /// The median, and the least and most.

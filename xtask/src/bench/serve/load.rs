@@ -1,6 +1,7 @@
 //! Searches by meaning, at some pace, and what came of them.
 
 use std::{
+    io,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,11 +14,13 @@ use vitrine_client::{
 };
 
 use super::place::CATALOG;
-use crate::bench::{queries::Queries, spread::Spread};
+use crate::bench::{process, queries::Queries, spread::Spread};
 
 /// Sends searches.
 pub struct Searcher {
     client: Client,
+    /// The server's process.
+    server: u32,
 }
 
 /// What came of a load.
@@ -29,6 +32,8 @@ pub struct Loaded {
     pub failed: usize,
     /// From the first search to the last answer.
     pub elapsed: Duration,
+    /// The processor time that it took the server, and us.
+    pub processor: [Duration; 2],
 }
 
 impl Loaded {
@@ -36,11 +41,17 @@ impl Loaded {
     pub fn rate(&self) -> f64 {
         self.answered as f64 / self.elapsed.as_secs_f64().max(1e-9)
     }
+
+    /// The processor time of a search: the server's, and ours.
+    pub fn processor_each(&self) -> [Duration; 2] {
+        self.processor.map(|time| time.div_f64(self.answered.max(1) as f64))
+    }
 }
 
 impl Searcher {
-    pub fn new(client: Client) -> Self {
-        Self { client }
+    /// For a server that runs as this process.
+    pub fn new(client: Client, server: u32) -> Self {
+        Self { client, server }
     }
 
     /// Searches for what nobody has searched for before.
@@ -61,6 +72,7 @@ impl Searcher {
             let (client, text) = (client.clone(), text(turn));
             async move { search(&client, text).await }
         };
+        let before = self.processor()?;
         let started = Instant::now();
         let mut calls = load::start(load, call)?;
         let (mut times, mut failed) = (Vec::new(), 0);
@@ -72,8 +84,13 @@ impl Searcher {
                 Err(error) => return Err(error.into()),
             }
         }
-        let elapsed = started.elapsed();
-        Ok(Loaded { answered: times.len(), latency: Spread::of(times), failed, elapsed })
+        let (elapsed, after) = (started.elapsed(), self.processor()?);
+        let processor = [after[0].saturating_sub(before[0]), after[1].saturating_sub(before[1])];
+        Ok(Loaded { answered: times.len(), latency: Spread::of(times), failed, elapsed, processor })
+    }
+
+    fn processor(&self) -> io::Result<[Duration; 2]> {
+        Ok([process::processor_time(self.server)?, process::processor_time(std::process::id())?])
     }
 }
 

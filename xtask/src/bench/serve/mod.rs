@@ -132,7 +132,7 @@ async fn measure(serve: &Serve, films: &Films, place: &mut Place) -> Result<Figu
 /// A server that has just started and is warm, and queries that it does not know.
 async fn begin(place: &mut Place, names: &[String]) -> Result<(Searcher, Arc<Queries>)> {
     place.start().await?;
-    let searcher = Searcher::new(place.connect().await?);
+    let searcher = Searcher::new(place.connect().await?, place.process()?);
     let others = names.iter().map(|name| format!("{name} film")).collect();
     searcher.new_queries(&Arc::new(Queries::new(others)), Pace::Callers(CALLERS / 4), WARM_UP).await?;
     Ok((searcher, Arc::new(Queries::new(names.to_vec()))))

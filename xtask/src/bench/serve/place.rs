@@ -117,6 +117,11 @@ impl Place {
         Ok(Client::connect(Options { server: self.server()?.url(), retries: 0, ..Options::default() }).await?)
     }
 
+    /// The server's process.
+    pub fn process(&self) -> Result<u32> {
+        Ok(self.server()?.id())
+    }
+
     /// Forward passes for queries so far.
     pub async fn forward(&self) -> Result<Forward> {
         let mut page = String::new();
