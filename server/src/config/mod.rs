@@ -205,8 +205,9 @@ impl Config {
     }
 }
 
-/// Variables of the commands `vitrine` and `vitrine-registry`: set beside ours they are no mistake.
-const NOT_OURS: [&str; 3] = ["VITRINE_SERVER", "VITRINE_CATALOG", "VITRINE_CACHE"];
+/// Variables of the commands `vitrine` and `vitrine-registry`, and those that networks read for themselves: set beside ours they
+/// are no mistake.
+const NOT_OURS: [&str; 4] = ["VITRINE_SERVER", "VITRINE_CATALOG", "VITRINE_CACHE", "VITRINE_CPU_ISA"];
 
 fn environment(variables: impl Iterator<Item = (OsString, OsString)>) -> Environment {
     let ours = |name: &String| !NOT_OURS.contains(&name.as_str());
@@ -296,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_of_the_other_commands_is_left_alone() {
+    fn the_environment_of_the_other_commands_and_of_the_networks_is_left_alone() {
         let read = |variables: &[(&str, &str)]| {
             let variables: Vec<_> = variables.iter().map(|&(name, value)| (name.into(), value.into())).collect();
             let layers = Layers::builder().add_source(environment(variables.into_iter()));
@@ -304,6 +305,7 @@ mod tests {
         };
         let read = read(&[
             ("VITRINE_SERVER", "http://127.0.0.1:1"),
+            ("VITRINE_CPU_ISA", "avx2"),
             ("VITRINE_LIMITS__MAX_PAGE_SIZE", "7"),
             ("VITRINE_TYPO", "x"),
             ("HOME", "/"),
