@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::Isa;
+use crate::{Isa, Precision};
 
 /// What computes a loaded network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub enum Backend {
     Kernels(Isa),
     /// candle.
     Candle {
+        /// In these numbers.
+        precision: Precision,
         /// Why not our kernels, where they could have been.
         reason: Option<String>,
     },
@@ -20,8 +22,8 @@ impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Kernels(isa) => isa.fmt(f),
-            Self::Candle { reason: None } => f.write_str("candle"),
-            Self::Candle { reason: Some(reason) } => write!(f, "candle ({reason})"),
+            Self::Candle { precision, reason: None } => write!(f, "candle {precision}"),
+            Self::Candle { precision, reason: Some(reason) } => write!(f, "candle {precision} ({reason})"),
         }
     }
 }

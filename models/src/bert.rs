@@ -1,17 +1,18 @@
 //! Kind `bert`: "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding"
 //! (<https://arxiv.org/abs/1810.04805>). On the CPU it runs on kernels of our own; elsewhere, and where they cannot run
-//! a configuration, on candle-transformers' implementation.
+//! a configuration, on candle.
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use candle_core::{Device, Result as CandleResult, Tensor};
-use candle_transformers::models::bert::{BertModel, Config};
+use candle_transformers::models::bert::Config;
 
 use crate::buckets::Cost;
-use crate::cpu::{self, CpuNetwork, Isa};
+use crate::cpu::{self, CpuNetwork};
+use crate::padded_bert::PaddedBert;
 use crate::weights::Weights;
-use crate::{Backend, ModelError, files};
+use crate::{Backend, ModelError, Precision, files};
 
 /// A loaded network.
 pub(crate) struct Bert {
@@ -21,34 +22,32 @@ pub(crate) struct Bert {
 }
 
 enum Model {
-    /// Weights in f32 on one device.
-    Candle(Box<BertModel>),
+    Candle(Box<PaddedBert>),
     /// The lock guards what passes keep between them.
     Kernels(Mutex<Box<dyn CpuNetwork>>),
 }
 
 impl Bert {
-    /// Loads `config.json` and `model.safetensors`. `isa` is the instruction set of our kernels, if they are to run it.
-    pub(crate) fn load(dir: &Path, device: &Device, isa: Option<Isa>) -> Result<Self, ModelError> {
+    /// Loads `config.json` and `model.safetensors`. Where our kernels are to run it and cannot, candle does.
+    pub(crate) fn load(dir: &Path, device: &Device, backend: Backend) -> Result<Self, ModelError> {
         let config: Config = files::json(&dir.join("config.json"), "")?;
         let path = dir.join("model.safetensors");
         let weights = Weights::open(&path)?;
         let prefix = prefix(&weights).map_err(|reason| ModelError::format(&path, reason))?;
         let weights = weights.on(device);
         let weights = if prefix.is_empty() { weights } else { weights.pp(prefix) };
-        let backend = match isa {
-            None => Backend::Candle { reason: None },
-            Some(isa) => match cpu::unsupported(&config) {
-                None => Backend::Kernels(isa),
-                reason => Backend::Candle { reason },
-            },
+        let backend = match (backend, cpu::unsupported(&config)) {
+            (Backend::Kernels(_), reason @ Some(_)) => Backend::Candle { precision: Precision::F32, reason },
+            (backend, _) => backend,
         };
         let model = match backend {
             Backend::Kernels(isa) => {
                 let cost = Cost { launch: 0.0, hidden: config.hidden_size, intermediate: config.intermediate_size };
                 cpu::load(isa, &config, cost, &weights).map(|network| Model::Kernels(Mutex::new(network)))
             }
-            Backend::Candle { .. } => BertModel::load(weights, &config).map(|model| Model::Candle(Box::new(model))),
+            Backend::Candle { precision, .. } => {
+                PaddedBert::load(&weights, &config, precision).map(|model| Model::Candle(Box::new(model)))
+            }
         };
         let model = model.map_err(|error| ModelError::format(path, error))?;
         Ok(Self { model, config, backend })
@@ -70,7 +69,7 @@ impl Bert {
     /// shape, 1 at a row's tokens and 0 at the padding after them.
     pub(crate) fn forward(&self, ids: &Tensor, mask: &Tensor) -> CandleResult<Tensor> {
         match &self.model {
-            Model::Candle(model) => model.forward(ids, &ids.zeros_like()?, Some(mask)),
+            Model::Candle(model) => model.forward(ids, mask),
             Model::Kernels(_) => Err(candle_core::Error::msg("this network runs on kernels, without padding")),
         }
     }

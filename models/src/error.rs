@@ -56,6 +56,9 @@ pub enum ModelError {
         /// The instruction sets that this CPU has.
         available: String,
     },
+    /// The environment names no precision: correct it, or leave the choice open.
+    #[error("VITRINE_CUDA_PRECISION: `{0}` is no precision; use one of f32, f16, bf16, or unset it for f32")]
+    Precision(String),
     /// The threads that share the work do not start: allow the process more of them.
     #[error("cannot start threads: {0}")]
     Threads(#[source] std::io::Error),

@@ -6,15 +6,16 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 
-use crate::{Backend, ModelError, Ragged, TextEncoder, files};
+use crate::{Backend, ModelError, Precision, Ragged, TextEncoder, files};
 
 const FILE: &str = "golden.safetensors";
 
-/// The tolerance where a version's manifest names none: room for another processor's order of summing, and for bf16
-/// where it computes with that; none for other weights.
+/// The tolerance where a version's manifest names none: room for another processor's order of summing, and for 16 bits
+/// where it computes with those; none for other weights.
 pub fn golden_tolerance(encoder: &TextEncoder) -> f32 {
     match encoder.backend() {
         Backend::Kernels(isa) if isa.rounds_to_bf16() => 1e-2,
+        Backend::Candle { precision: Precision::Bf16 | Precision::F16, .. } => 1e-2,
         _ => 1e-3,
     }
 }

@@ -10,7 +10,7 @@
 //! - [`TextEncoder`]: a loaded version of task `text-embedding`; kinds: `bert`.
 //! - [`write_golden`], [`check_golden`]: recorded rows that prove a loaded version computes what it should.
 //! - [`Products`]: inner products of a vector with many stored ones, on the same instruction sets.
-//! - [`DeviceSpec`]: where a version runs, `cpu` or `cuda:N`; [`Backend`], [`Isa`]: on what.
+//! - [`DeviceSpec`]: where a version runs, `cpu` or `cuda:N`; [`Backend`], [`Isa`], [`Precision`]: on what.
 //!
 //! What this crate leaves to its neighbours: which version to load and whether its files are whole
 //! (`vitrine-registry`), and which rows run together and when (the server's batcher, helped by
@@ -25,7 +25,9 @@ mod error;
 mod files;
 mod golden;
 mod head;
+mod padded_bert;
 mod pooling;
+mod precision;
 mod ragged;
 mod text_encoder;
 mod tokenizer;
@@ -36,6 +38,7 @@ pub use cpu::{Isa, Products};
 pub use device::DeviceSpec;
 pub use error::ModelError;
 pub use golden::{GoldenCheck, check_golden, golden_tolerance, write_golden};
+pub use precision::Precision;
 pub use ragged::{Ragged, Row};
 pub use text_encoder::TextEncoder;
 pub use tokenizer::Tokenizer;

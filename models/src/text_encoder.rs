@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::bert::Bert;
 use crate::buckets::{self, Bucket, Cost};
 use crate::head::{Head, PackedHead};
-use crate::{Backend, DeviceSpec, Isa, ModelError, Ragged, Tokenizer, files};
+use crate::{Backend, DeviceSpec, Isa, ModelError, Precision, Ragged, Tokenizer, files};
 
 /// What a padded forward pass costs beside its rows, in tokens' dense work (see [`Cost`]): the time at no tokens, by the
 /// line through 1 × 8 and 1 × 32 tokens of all-MiniLM-L6-v2 on candle.
@@ -42,11 +42,11 @@ impl TextEncoder {
     /// A [`ModelError`] that names the file that is missing, damaged or asks for something unsupported, or the device
     /// that does not open.
     pub fn load(dir: &Path, device: &DeviceSpec) -> Result<Self, ModelError> {
-        let isa = match device {
-            DeviceSpec::Cpu => Some(Isa::chosen()?),
-            DeviceSpec::Cuda(_) => None,
+        let backend = match device {
+            DeviceSpec::Cpu => Backend::Kernels(Isa::chosen()?),
+            DeviceSpec::Cuda(_) => Backend::Candle { precision: Precision::chosen()?, reason: None },
         };
-        Self::load_on(dir, *device, isa)
+        Self::load_on(dir, *device, backend)
     }
 
     /// Loads the version in `dir` for the CPU, to run with an instruction set that it must have.
@@ -54,10 +54,19 @@ impl TextEncoder {
     /// # Errors
     /// As for [`load`](Self::load).
     pub fn load_for(dir: &Path, isa: Isa) -> Result<Self, ModelError> {
-        Self::load_on(dir, DeviceSpec::Cpu, Some(isa))
+        Self::load_on(dir, DeviceSpec::Cpu, Backend::Kernels(isa))
     }
 
-    fn load_on(dir: &Path, spec: DeviceSpec, isa: Option<Isa>) -> Result<Self, ModelError> {
+    /// Loads the version in `dir` for any device, to run on candle in this precision. candle has no products in bf16 on
+    /// the CPU.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load).
+    pub fn load_on_candle(dir: &Path, device: &DeviceSpec, precision: Precision) -> Result<Self, ModelError> {
+        Self::load_on(dir, *device, Backend::Candle { precision, reason: None })
+    }
+
+    fn load_on(dir: &Path, spec: DeviceSpec, backend: Backend) -> Result<Self, ModelError> {
         let path = dir.join("config.json");
         let kind: KindConfig = files::json(&path, "; it describes the network")?;
         if kind.model_type.as_deref() != Some("bert") {
@@ -68,7 +77,7 @@ impl TextEncoder {
             return Err(ModelError::Unsupported { path, what, supported: "bert" });
         }
         let device = spec.open()?;
-        let network = Bert::load(dir, &device, isa)?;
+        let network = Bert::load(dir, &device, backend)?;
         let head = Head::load(dir, network.hidden(), &device)?;
         let packed = match *network.backend() {
             Backend::Kernels(isa) => Some(head.pack(isa)?),

@@ -68,7 +68,7 @@ fn what_the_kernels_cannot_run_is_left_to_candle_and_said() {
         config[change] = value;
         let dir = version_of(&config, 3);
         let encoder = TextEncoder::load_for(dir.path(), Isa::Portable).unwrap();
-        let Backend::Candle { reason: Some(reason) } = encoder.backend() else { panic!("{}", encoder.backend()) };
+        let Backend::Candle { reason: Some(reason), .. } = encoder.backend() else { panic!("{}", encoder.backend()) };
         assert!(reason.contains("hidden_act") || reason.contains("16 heads"), "{reason}");
         encoder.share_work(2).unwrap();
         assert_eq!(encoder.embed(&[[2, 5, 3]].into_iter().collect()).unwrap()[0].len(), 16);

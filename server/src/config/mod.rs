@@ -207,7 +207,8 @@ impl Config {
 
 /// Variables of the commands `vitrine` and `vitrine-registry`, and those that networks read for themselves: set beside ours they
 /// are no mistake.
-const NOT_OURS: [&str; 4] = ["VITRINE_SERVER", "VITRINE_CATALOG", "VITRINE_CACHE", "VITRINE_CPU_ISA"];
+const NOT_OURS: [&str; 5] =
+    ["VITRINE_SERVER", "VITRINE_CATALOG", "VITRINE_CACHE", "VITRINE_CPU_ISA", "VITRINE_CUDA_PRECISION"];
 
 fn environment(variables: impl Iterator<Item = (OsString, OsString)>) -> Environment {
     let ours = |name: &String| !NOT_OURS.contains(&name.as_str());
@@ -306,6 +307,7 @@ mod tests {
         let read = read(&[
             ("VITRINE_SERVER", "http://127.0.0.1:1"),
             ("VITRINE_CPU_ISA", "avx2"),
+            ("VITRINE_CUDA_PRECISION", "bf16"),
             ("VITRINE_LIMITS__MAX_PAGE_SIZE", "7"),
             ("VITRINE_TYPO", "x"),
             ("HOME", "/"),
