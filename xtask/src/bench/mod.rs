@@ -7,6 +7,7 @@ mod plot;
 mod process;
 mod queries;
 mod serve;
+mod search;
 mod shop;
 mod spread;
 mod swap;
@@ -35,6 +36,8 @@ enum What {
     Batcher(batcher::Batcher),
     /// Search by meaning in a whole server: one caller, many, and any load in between; and start it again.
     Serve(serve::Serve),
+    /// Search with several callers at once.
+    Search(search::Search),
     /// Move a label between two versions of the encoder, again and again, while searches go on.
     Swap(swap::Swap),
     /// Time vector search, with a graph and without, and count what it finds.
@@ -46,6 +49,7 @@ pub fn run(bench: &Bench) -> Result<()> {
         What::Encoder(encoder) => encoder::run(encoder),
         What::Batcher(batcher) => batcher::run(batcher),
         What::Serve(serve) => serve::run(serve),
+        What::Search(search) => search::run(search),
         What::Swap(swap) => swap::run(swap),
         What::Vectors(vectors) => vectors::run(vectors),
     }
