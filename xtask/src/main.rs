@@ -6,6 +6,7 @@ mod bench;
 mod cache;
 mod ci;
 mod demo;
+mod gpu;
 mod movies;
 mod programs;
 mod rotate;
@@ -32,6 +33,8 @@ enum Chore {
     Bench(bench::Bench),
     /// Run every check that a change has to pass.
     Ci(ci::Ci),
+    /// Build programs for NVIDIA's GPUs, on a machine that needs none.
+    GpuBuild(gpu::build::GpuBuild),
     /// Make another version of a text encoder, to try swaps with.
     Rotate(rotate::Rotate),
     /// Turn the films of the Movie Search Ranking Dataset into items.
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Chore::Ci(ci) => ci::run(&ci),
         #[cfg(feature = "bench")]
         Chore::Bench(bench) => bench::run(&bench),
+        Chore::GpuBuild(build) => gpu::build::run(&build),
         Chore::Rotate(rotate) => rotate::run(&rotate),
         Chore::Movies(movies) => movies::run(&movies),
     };
