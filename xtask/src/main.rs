@@ -35,6 +35,8 @@ enum Chore {
     Ci(ci::Ci),
     /// Build programs for NVIDIA's GPUs, on a machine that needs none.
     GpuBuild(gpu::build::GpuBuild),
+    /// Try those programs on a machine with a GPU: parity with the CPU, and speed.
+    GpuCheck(gpu::check::GpuCheck),
     /// Make another version of a text encoder, to try swaps with.
     Rotate(rotate::Rotate),
     /// Turn the films of the Movie Search Ranking Dataset into items.
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         #[cfg(feature = "bench")]
         Chore::Bench(bench) => bench::run(&bench),
         Chore::GpuBuild(build) => gpu::build::run(&build),
+        Chore::GpuCheck(check) => gpu::check::run(&check),
         Chore::Rotate(rotate) => rotate::run(&rotate),
         Chore::Movies(movies) => movies::run(&movies),
     };

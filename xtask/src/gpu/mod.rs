@@ -1,6 +1,8 @@
-//! CUDA: `cargo xtask gpu-build` makes programs for it on a machine that has none.
+//! CUDA: `cargo xtask gpu-build` makes programs for it on a machine that has none, `cargo xtask gpu-check` tries them on one
+//! that does.
 
 pub mod build;
+pub mod check;
 mod toolkit;
 
 /// What the programs are made of: the version of CUDA, as cudarc's build script reads it. A driver runs what is as new as
