@@ -1,6 +1,7 @@
 //! `cargo ci`: every check, one after the other; stops at the first that fails and names it.
 
 use std::{
+    path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -8,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use crate::programs;
+use crate::{gpu::stand_in, programs};
 
 /// How much is checked.
 #[derive(Args)]
@@ -16,10 +17,15 @@ pub struct Ci {
     /// Also let versions come and go at random under load, for five minutes or `VITRINE_SOAK_SECONDS`
     #[arg(long)]
     soak: bool,
+    /// Also check the code for CUDA, with a stand-in for its compiler
+    #[arg(long)]
+    cuda: bool,
 }
 
 /// Where the demonstration of the checks keeps its data.
 const DEMO_DIR: &str = "target/ci-demo";
+/// Where the stand-in for CUDA's compiler is.
+const STAND_IN_DIR: &str = "target/ci-cuda";
 /// A port of its own, so that a running demonstration is not in the way.
 const DEMO_LISTEN: &str = "127.0.0.1:7799";
 
@@ -31,7 +37,7 @@ struct Step {
 pub fn run(ci: &Ci) -> Result<()> {
     let started = Instant::now();
     let mut durations = Vec::new();
-    for step in steps(ci)? {
+    for step in steps(ci, &stand_in::write(Path::new(STAND_IN_DIR))?)? {
         println!("\n{}: {}", programs::bold(&format!("== {}", step.name)), programs::shown(&step.command));
         let step_started = Instant::now();
         programs::run(step.command, None).with_context(|| format!("the check \"{}\" failed", step.name))?;
@@ -47,7 +53,7 @@ pub fn run(ci: &Ci) -> Result<()> {
 }
 
 /// The build comes with the tests' features, so that building, testing and the demonstration share their work.
-fn steps(ci: &Ci) -> Result<Vec<Step>> {
+fn steps(ci: &Ci, nvcc: &Path) -> Result<Vec<Step>> {
     let step = |name, words: &[&str]| {
         let mut command = programs::cargo();
         command.args(words);
@@ -62,6 +68,9 @@ fn steps(ci: &Ci) -> Result<Vec<Step>> {
     };
     let mut demo = Command::new(std::env::current_exe().context("cannot tell where this program is")?);
     demo.args(["demo", "--check", "--small", "--no-build", "--data-dir", DEMO_DIR, "--listen", DEMO_LISTEN]);
+    let mut on_cuda = step("cuda", &["clippy", "-p", "vitrine-models", "--features", "cuda", "--", "-D", "warnings"]);
+    stand_in::settle(&mut on_cuda.command, nvcc);
+    let cuda = ci.cuda.then_some(on_cuda);
     let soak = &["test", "--workspace", "--test", "versions_come_and_go", "--", "--ignored", "--nocapture"];
     let soak = ci.soak.then(|| step("soak", soak));
     let checks = [
@@ -72,7 +81,7 @@ fn steps(ci: &Ci) -> Result<Vec<Step>> {
         step("doc tests", &["test", "--doc", "--workspace"]),
         docs,
     ];
-    Ok(checks.into_iter().chain(soak).chain([Step { name: "demo", command: demo }]).collect())
+    Ok(checks.into_iter().chain(cuda).chain(soak).chain([Step { name: "demo", command: demo }]).collect())
 }
 
 fn has_nextest() -> bool {
@@ -92,15 +101,24 @@ fn seconds(duration: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     #[test]
     fn the_demonstration_comes_last_and_keeps_to_the_build_folder() {
-        let steps = steps(&Ci { soak: true }).unwrap();
+        let steps = steps(&Ci { soak: true, cuda: true }, Path::new("/nvcc")).unwrap();
         assert_eq!(steps.last().map(|step| step.name), Some("demo"));
         assert!(Path::new(DEMO_DIR).starts_with("target"));
+    }
+
+    #[test]
+    fn the_code_for_cuda_is_checked_when_asked_with_the_stand_in() {
+        let of = |cuda| steps(&Ci { soak: false, cuda }, Path::new("/nvcc")).unwrap();
+        assert!(of(false).iter().all(|step| step.name != "cuda"));
+        let steps = of(true);
+        let step = steps.iter().find(|step| step.name == "cuda").unwrap();
+        let nvcc = step.command.get_envs().find(|(name, _)| *name == "NVCC").and_then(|(_, path)| path);
+        assert_eq!(nvcc, Some("/nvcc".as_ref()));
+        assert!(programs::shown(&step.command).contains("-p vitrine-models --features cuda"));
     }
 
     #[test]
