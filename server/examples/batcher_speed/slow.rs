@@ -58,7 +58,9 @@ impl Runner for Spin {
             unix::set_thread_priority_and_policy(unix::thread_native_id(), ThreadPriority::Min, policy)
                 .map_err(|error| RunError(format!("{error:?}")))?;
         }
-        rows.iter().for_each(|_| spin(self.turns));
+        for _ in rows {
+            spin(self.turns);
+        }
         Ok(vec![Vec::new(); rows.len()])
     }
 }
@@ -148,7 +150,7 @@ async fn latencies(lane: &Lane, rows: &[Row], rate: f64) -> Result<Spread> {
     let (times, failed) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
     let (told, failures) = (Arc::clone(&times), Arc::clone(&failed));
     // A thread of its own keeps time better than the runtime does.
-    let pace = thread::spawn(move || {
+    let pace = thread::Builder::new().name("pace".to_owned()).spawn(move || {
         let started = Instant::now();
         let mut calls = Vec::new();
         for (turn, row) in rows.iter().cycle().enumerate() {
@@ -168,7 +170,7 @@ async fn latencies(lane: &Lane, rows: &[Row], rate: f64) -> Result<Spread> {
             }));
         }
         calls
-    });
+    })?;
     let calls = tokio::task::spawn_blocking(move || pace.join()).await?;
     for call in calls.unwrap_or_default() {
         call.await?;

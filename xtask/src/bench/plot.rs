@@ -101,7 +101,7 @@ impl Axis {
     fn linear(most: f64, steps: f64, whole: bool, places: (f64, f64)) -> Self {
         let step = round_step(most / steps);
         let most = if whole { (most / step).ceil().max(1.0) * step } else { most };
-        let ticks = (0..).map(|n| f64::from(n) * step).take_while(|tick| *tick <= most * 1.0001).collect();
+        let ticks = (0..=(most * 1.0001 / step) as u32).map(|n| f64::from(n) * step).collect();
         Self { scale: Scale::Linear, least: 0.0, most, ticks, places }
     }
 

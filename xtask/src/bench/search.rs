@@ -38,7 +38,7 @@ pub fn run(search: &Search) -> Result<()> {
     let settings = [&[NO_QUERY_CACHE.to_owned()], &search.settings[..]].concat();
     let shop = Shop::open(search.items, &settings, &interrupted)?;
     say("Waiting for the vectors of all items");
-    super::measure(&interrupted, async { shop::indexed(&shop.connect().await?, |_, _| {}).await })?;
+    super::measure(&interrupted, async { shop::indexed(&shop.connect().await?, CATALOG, |_, _| {}).await })?;
 
     let queries = tempfile::NamedTempFile::new().context("cannot make a file for the queries")?;
     fs::write(queries.path(), shop.queries.join("\n")).context("cannot write the queries")?;
