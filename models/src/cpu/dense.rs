@@ -3,7 +3,7 @@
 use candle_core::Result as CandleResult;
 
 use super::kernels::Kernels;
-use super::linear::{Linear, Product};
+use super::linear::Linear;
 use super::shared::Shared;
 use super::{Isa, on};
 
@@ -25,37 +25,23 @@ pub(crate) fn linear(isa: Isa, weights: &[f32], bias: &[f32]) -> CandleResult<Bo
 }
 
 fn pack<K: Kernels<Unit = f32>>(kernels: K, weights: &[f32], bias: &[f32]) -> Box<dyn CpuLinear> {
-    let (inputs, outputs) = (weights.len() / bias.len().max(1), bias.len());
-    let mut linear = Linear::new(inputs, outputs);
+    let inputs = weights.len() / bias.len().max(1);
+    let mut linear = Linear::new(inputs, bias.len());
     linear.set(0, weights, inputs, bias);
-    Box::new(Dense { kernels, linear, inputs, outputs })
+    Box::new(Dense { kernels, linear, inputs })
 }
 
 struct Dense<K: Kernels> {
     kernels: K,
     linear: Linear<K>,
     inputs: usize,
-    outputs: usize,
 }
 
 impl<K: Kernels<Unit = f32>> CpuLinear for Dense<K> {
     fn apply(&self, rows: Vec<f32>) -> Vec<f32> {
         let count = rows.len() / self.inputs;
-        let from = Shared::of(rows, self.inputs);
-        let mut out = vec![0.0; count * self.outputs];
-        let all = (0..count, 0..self.linear.panels());
         // SAFETY: nobody else has the rows.
-        unsafe {
-            self.linear.apply(self.kernels, &from, all, |Product { rows, columns, sums, bias }| {
-                for (row, sums) in rows.zip(sums.chunks_exact(K::WIDTH)) {
-                    let to = &mut out[row * self.outputs..][columns.clone()];
-                    for (to, (sum, bias)) in to.iter_mut().zip(sums.iter().zip(bias)) {
-                        *to = sum + bias;
-                    }
-                }
-            });
-        }
-        out
+        unsafe { self.linear.outputs(self.kernels, &Shared::of(rows, self.inputs), count) }
     }
 }
 

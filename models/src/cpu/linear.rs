@@ -55,6 +55,27 @@ impl<K: Kernels> Linear<K> {
         self.outputs.div_ceil(K::WIDTH)
     }
 
+    /// The outputs of the first `rows`, f32 `[rows, outputs]`.
+    ///
+    /// # Safety
+    /// No thread writes the rows meanwhile.
+    pub(super) unsafe fn outputs(&self, kernels: K, from: &Shared<K::Unit>, rows: usize) -> Vec<f32> {
+        // What were left out would show.
+        let mut out = vec![f32::NAN; rows * self.outputs];
+        // SAFETY: the caller's.
+        unsafe {
+            self.apply(kernels, from, (0..rows, 0..self.panels()), |Product { rows, columns, sums, bias }| {
+                for (row, sums) in rows.zip(sums.chunks_exact(K::WIDTH)) {
+                    let to = &mut out[row * self.outputs..][columns.clone()];
+                    for (to, (sum, bias)) in to.iter_mut().zip(sums.iter().zip(bias)) {
+                        *to = sum + bias;
+                    }
+                }
+            });
+        }
+        out
+    }
+
     /// Multiplies rows with panels, and hands out the sums tile by tile, before the bias is added.
     ///
     /// # Safety

@@ -6,7 +6,7 @@ use rand::{SeedableRng as _, rngs::StdRng};
 use super::attention::{Attention, Head};
 use super::finish::{Activation, Add, Store};
 use super::kernels::{Kernels, Operation};
-use super::linear::{Linear, Product, tiles};
+use super::linear::{Linear, tiles};
 use super::norm::{Norm, NormWeights};
 use super::portable::Portable;
 use super::shared::Shared;
@@ -59,27 +59,8 @@ fn numbers<K: Kernels>(kernels: K, units: &Shared<K::Unit>, rows: usize, columns
         one[column] = 1.0;
         identity.set(column, &one, columns, &[0.0]);
     }
-    product(kernels, &identity, units, (rows, columns))
-}
-
-fn product<K: Kernels>(
-    kernels: K,
-    linear: &Linear<K>,
-    from: &Shared<K::Unit>,
-    (rows, columns): (usize, usize),
-) -> Vec<f32> {
-    let mut out = vec![f32::NAN; rows * columns];
     // SAFETY: nobody else has it.
-    unsafe {
-        linear.apply(kernels, from, (0..rows, 0..linear.panels()), |Product { rows, columns: place, sums, bias }| {
-            for (row, sums) in rows.zip(sums.chunks_exact(K::WIDTH)) {
-                for (column, (sum, bias)) in place.clone().zip(sums.iter().zip(bias)) {
-                    out[row * columns + column] = sum + bias;
-                }
-            }
-        });
-    }
-    out
+    unsafe { identity.outputs(kernels, units, rows) }
 }
 
 #[track_caller]
@@ -100,7 +81,8 @@ fn linear_equals_its_twin<K: Kernels>(seed: u64, rows: usize, inputs: usize, out
     let first = outputs / 3;
     linear.set(0, &weights[..first * inputs], inputs, &bias[..first]);
     linear.set(first, &weights[first * inputs..], inputs, &bias[first..]);
-    let ours = product(kernels, &linear, &units::<K>(&left, inputs), (rows, outputs));
+    // SAFETY: nobody else has the rows.
+    let ours = unsafe { linear.outputs(kernels, &units::<K>(&left, inputs), rows) };
     let (left, weights) = (rounded::<K>(&left), rounded::<K>(&weights));
     let twin: Vec<f64> = left
         .chunks_exact(inputs)
