@@ -1,6 +1,8 @@
 //! Line charts as SVG: panels one below the other, on one horizontal axis.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, fs, path::Path};
+
+use anyhow::{Context as _, Result};
 
 /// A chart.
 pub struct Chart<'a> {
@@ -133,6 +135,13 @@ fn round_step(step: f64) -> f64 {
     }
     let power = 10_f64.powf(step.log10().floor());
     [1.0, 2.0, 5.0].into_iter().map(|digit| digit * power).find(|round| *round >= step * 0.9999).unwrap_or(10.0 * power)
+}
+
+/// Writes a drawing, and says where it is.
+pub fn save(path: &Path, drawing: &str) -> Result<()> {
+    fs::write(path, drawing).with_context(|| path.display().to_string())?;
+    println!("\nDrawn in {}", path.display());
+    Ok(())
 }
 
 /// Draws a chart.

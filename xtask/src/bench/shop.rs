@@ -69,9 +69,7 @@ impl Shop {
         say("Importing the goods");
         let goods = folder.path().join("items.jsonl");
         write_first(&prepared.items, items, &goods).with_context(|| goods.display().to_string())?;
-        let mut import = server.client()?;
-        import.args(["items", "import", "--catalog", CATALOG, "--create"]).arg(&goods);
-        programs::run(import, Some(interrupted))?;
+        import(&server, CATALOG, &goods, interrupted)?;
         Ok(Self { server, queries, folder })
     }
 
@@ -90,15 +88,27 @@ impl Shop {
         programs::run(publish, Some(interrupted))
     }
 
-    /// A connection to the server. Calls that fail are not repeated: that would hide what is measured.
+    /// A connection to the server.
     pub async fn connect(&self) -> Result<Client> {
-        Ok(Client::connect(Options { server: self.server.url(), retries: 0, ..Options::default() }).await?)
+        connect(&self.server).await
     }
 
     /// Stops the server.
     pub fn close(self) -> Result<()> {
         self.server.stop()
     }
+}
+
+/// A connection to a server. Calls that fail are not repeated: that would hide what is measured.
+pub async fn connect(server: &Server) -> Result<Client> {
+    Ok(Client::connect(Options { server: server.url(), retries: 0, ..Options::default() }).await?)
+}
+
+/// Puts the items of a file into a catalog, which is made.
+pub fn import(server: &Server, catalog: &str, items: &Path, interrupted: &Interrupted) -> Result<()> {
+    let mut import = server.client()?;
+    import.args(["items", "import", "--catalog", catalog, "--create"]).arg(items);
+    programs::run(import, Some(interrupted))
 }
 
 /// An address that nobody listens on.

@@ -38,10 +38,7 @@ pub fn run(bench: &Vectors) -> Result<()> {
         Some(folder) => folder.clone(),
         None => fashion_mnist()?,
     };
-    // With the features of the whole workspace, as everything else is built.
-    let mut build = programs::cargo();
-    build.args(["build", "--quiet", "--workspace", "--example", EXAMPLE]);
-    programs::run(build, None)?;
+    programs::build_example(EXAMPLE)?;
     programs::run(measurement(bench, &pictures)?, None)
 }
 

@@ -9,9 +9,9 @@ mod figures;
 mod load;
 mod place;
 
-use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args;
 use vitrine_client::load::Pace;
 
@@ -22,6 +22,7 @@ use self::{
 };
 use super::{
     films::{self, Films},
+    plot,
     queries::Queries,
     shop,
 };
@@ -76,8 +77,7 @@ pub fn run(serve: &Serve) -> Result<()> {
         .inspect_err(|_| println!("The server's last words:\n{}", place.last_words()))?;
     figures.print();
     if let Some(path) = &serve.plot {
-        fs::write(path, curve::draw(&figures)).with_context(|| path.display().to_string())?;
-        println!("\nDrawn in {}", path.display());
+        plot::save(path, &curve::draw(&figures))?;
     }
     if serve.json {
         println!("{}", serde_json::to_string(&figures.line())?);

@@ -106,16 +106,15 @@ impl Place {
     /// Puts the films into the catalog.
     pub async fn import(&self, client: &Client) -> Result<()> {
         say("Importing the films");
-        let mut import = self.server()?.client()?;
-        import.args(["items", "import", "--catalog", CATALOG, "--create"]).arg(self.path("films.jsonl"));
-        block_in_place(|| programs::run(import, Some(&self.interrupted)))?;
+        let films = self.path("films.jsonl");
+        block_in_place(|| shop::import(self.server()?, CATALOG, &films, &self.interrupted))?;
         client.health("").await.context("the server is gone")?;
         Ok(())
     }
 
-    /// A connection to the server. Calls that fail are not repeated: that would hide what is measured.
+    /// A connection to the server.
     pub async fn connect(&self) -> Result<Client> {
-        Ok(Client::connect(Options { server: self.server()?.url(), retries: 0, ..Options::default() }).await?)
+        shop::connect(self.server()?).await
     }
 
     /// The server's process.

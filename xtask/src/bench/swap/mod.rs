@@ -13,13 +13,12 @@ mod searches;
 mod steps;
 
 use std::{
-    fs,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use tokio::time::sleep;
 
@@ -31,7 +30,7 @@ use self::{
     steps::{Background, Seen, Server},
 };
 use super::{
-    millis,
+    millis, plot,
     process::{Sample, mebibytes},
     queries::Queries,
     shop::{self, CATALOG, Shop},
@@ -179,8 +178,7 @@ pub fn run(swap: &Swap) -> Result<()> {
     let figures = Figures::of(&story);
     figures.print();
     if let Some(path) = &swap.plot {
-        fs::write(path, curve::draw(&story)).with_context(|| path.display().to_string())?;
-        println!("\nDrawn in {}", path.display());
+        plot::save(path, &curve::draw(&story))?;
     }
     if swap.json {
         println!("{}", serde_json::to_string(&figures.line())?);
