@@ -14,7 +14,7 @@ const FILE: &str = "golden.safetensors";
 /// where it computes with those; none for other weights.
 pub fn golden_tolerance(encoder: &TextEncoder) -> f32 {
     match encoder.backend() {
-        Backend::Kernels(isa) if isa.rounds_to_bf16() => 1e-2,
+        Backend::Kernels(isa) if isa.rounds() => 1e-2,
         Backend::Candle { precision: Precision::Bf16 | Precision::F16, .. } => 1e-2,
         _ => 1e-3,
     }

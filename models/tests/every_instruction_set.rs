@@ -53,7 +53,7 @@ fn networks_of_many_sizes_compute_what_candle_does() {
             for (row, ours) in rows.iter().zip(encoder.embed(&rows).unwrap()) {
                 let wanted = by_candle(&model, row);
                 let largest = ours.iter().zip(&wanted).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-                let (most, least) = if isa.rounds_to_bf16() { (5e-2, 0.999) } else { (2e-5, 0.999_999) };
+                let (most, least) = if isa.rounds() { (5e-2, 0.999) } else { (2e-5, 0.999_999) };
                 let cosine = cosine(&ours, &wanted);
                 assert!(largest <= most && cosine >= least, "{isa}, {hidden}: {largest:e}, cosine {cosine}");
             }

@@ -16,7 +16,7 @@ use vitrine_registry::pull::{Progress, PullOptions, pull, recipe};
 
 /// The largest difference of one number, and the least cosine.
 fn bounds(isa: Isa) -> (f32, f32) {
-    if isa.rounds_to_bf16() { (3e-3, 0.999) } else { (1e-4, 0.999_999) }
+    if isa.rounds() { (3e-3, 0.999) } else { (1e-4, 0.999_999) }
 }
 
 /// The version, pulled once into the cache, with the rows that `reference.py` recorded.

@@ -37,7 +37,7 @@ fn embed_one(encoder: &TextEncoder, row: &[u32]) -> Vec<f32> {
 
 /// What rounding may make of a number, as a share of it.
 fn tolerance(isa: Isa) -> f32 {
-    if isa.rounds_to_bf16() { 2e-2 } else { 1e-5 }
+    if isa.rounds() { 2e-2 } else { 1e-5 }
 }
 
 fn assert_close(a: &[f32], b: &[f32], tolerance: f32) {

@@ -74,7 +74,14 @@ fn main() -> ExitCode {
 
 fn serve(config: Config) -> anyhow::Result<()> {
     telemetry::init_logs(&config.log)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("serve").build()?;
+    // What runs beside the calls takes a processor, or waits for the disk or the registry. tokio's own limit (512) lets a burst
+    // start a thread for each query that waits; under load none of them ever ends, and each keeps a part of the memory.
+    let beside = 16 + 4 * std::thread::available_parallelism()?.get();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("serve")
+        .max_blocking_threads(beside)
+        .build()?;
     runtime.block_on(async {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let shutdown = async move {

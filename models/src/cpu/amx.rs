@@ -25,12 +25,18 @@ impl Kernels for Amx {
     type Sums = SixteenSums;
     type Unit = Pair;
     type Units = __m512bh;
+    type Accumulator = Sixteen;
+    type Attention = Self;
     const DEPTH: usize = 2;
     const ROWS: usize = tiles::MOST_ROWS;
 
     fn detect() -> Option<Self> {
         static WORKS: LazyLock<bool> = LazyLock::new(|| is_there() && is_permitted() && multiplies());
         (Avx512Bf16::detect().is_some() && *WORKS).then_some(Self(()))
+    }
+
+    fn attention(self) -> Self {
+        self
     }
 
     #[inline]

@@ -39,13 +39,13 @@ impl<K: Kernels> Attention<K> {
         Self { keys, values, scores, weights, shares: vec![0.0; K::ROWS] }
     }
 
-    /// `softmax(queries · keysᵀ / sqrt(size)) · values`, a row of units for each token. `to` gives the place for some
-    /// tokens and the units from a first one on.
-    pub(super) fn run<'a>(
+    /// `softmax(queries · keysᵀ / sqrt(size)) · values`, a row of units for each token. `place` gives that of some tokens'
+    /// units from a column of the head on, and what makes units.
+    pub(super) fn run<'a, U: Kernels<Vector = K::Vector>>(
         &mut self,
         kernels: K,
         head: &Head<'_, K>,
-        mut to: impl FnMut(Range<usize>, usize) -> Part<'a, K::Unit>,
+        mut place: impl FnMut(Range<usize>, usize) -> (Part<'a, U::Unit>, Option<&'a [f32]>),
     ) {
         let tokens = head.projections.len() / head.stride;
         self.pack(head, tokens);
@@ -78,12 +78,15 @@ impl<K: Kernels> Attention<K> {
             for (panel, units) in value_panels.enumerate() {
                 let columns = (head.size - panel * K::WIDTH).min(K::WIDTH);
                 kernels.product(Tile { rows: &self.weights, stride, count, panel: units, out: &mut sums });
-                kernels.run(Store::<K> {
+                let (to, grid) = place(rows.clone(), panel * K::WIDTH);
+                kernels.run(Store::<U> {
                     sums: &sums,
                     scale: Some(&self.shares),
+                    factors: None,
                     bias: None,
                     activation: Activation::Identity,
-                    to: to(rows.clone(), panel * K::WIDTH / K::DEPTH),
+                    grid,
+                    to,
                     columns,
                 });
             }

@@ -19,10 +19,10 @@ use super::simd::{Simd, Sums};
 pub(super) struct Avx2(());
 
 #[derive(Clone, Copy)]
-pub(super) struct Eight(__m256);
+pub(super) struct Eight(pub(super) __m256);
 
 #[derive(Clone, Copy)]
-pub(super) struct EightSums(__m256i);
+pub(super) struct EightSums(pub(super) __m256i);
 
 // SAFETY of every block below: the caller's, as `Simd` asks for it: the CPU has the instruction, pointers are good for a
 // vector. Loads and stores need no alignment.

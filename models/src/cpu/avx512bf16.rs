@@ -22,11 +22,17 @@ impl Kernels for Avx512Bf16 {
     type Sums = SixteenSums;
     type Unit = Pair;
     type Units = __m512bh;
+    type Accumulator = Sixteen;
+    type Attention = Self;
     const DEPTH: usize = 2;
     const ROWS: usize = 12;
 
     fn detect() -> Option<Self> {
         (Avx512::detect().is_some() && is_x86_feature_detected!("avx512bf16")).then_some(Self(()))
+    }
+
+    fn attention(self) -> Self {
+        self
     }
 
     #[inline]

@@ -2,6 +2,7 @@
 
 use candle_core::Result as CandleResult;
 
+use super::grid::Grid;
 use super::kernels::Kernels;
 use super::linear::Linear;
 use super::shared::Shared;
@@ -18,7 +19,7 @@ pub(crate) fn linear(isa: Isa, weights: &[f32], bias: &[f32]) -> CandleResult<Bo
     #[cfg(target_arch = "x86_64")]
     match isa {
         Isa::Amx | Isa::Avx512Bf16 | Isa::Avx512 => return Ok(pack(on::<super::avx512::Avx512>()?, weights, bias)),
-        Isa::Avx2 => return Ok(pack(on::<super::avx2::Avx2>()?, weights, bias)),
+        Isa::Avx2Int16 | Isa::Avx2 => return Ok(pack(on::<super::avx2::Avx2>()?, weights, bias)),
         Isa::Portable => {}
     }
     Ok(pack(on::<super::portable::Portable>()?, weights, bias))
@@ -27,7 +28,7 @@ pub(crate) fn linear(isa: Isa, weights: &[f32], bias: &[f32]) -> CandleResult<Bo
 fn pack<K: Kernels<Unit = f32>>(kernels: K, weights: &[f32], bias: &[f32]) -> Box<dyn CpuLinear> {
     let inputs = weights.len() / bias.len().max(1);
     let mut linear = Linear::new(inputs, bias.len());
-    linear.set(0, weights, inputs, bias);
+    linear.set(0, weights, bias, (inputs, &Grid::default()));
     Box::new(Dense { kernels, linear, inputs })
 }
 

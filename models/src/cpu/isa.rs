@@ -13,6 +13,8 @@ pub enum Isa {
     Avx512Bf16,
     /// AVX-512 (F and BW).
     Avx512,
+    /// AVX2, FMA and F16C, with products of whole numbers of 16 bits.
+    Avx2Int16,
     /// AVX2, FMA and F16C.
     Avx2,
     /// Any CPU.
@@ -24,7 +26,8 @@ const VARIABLE: &str = "VITRINE_CPU_ISA";
 
 impl Isa {
     /// All of them, the quickest first.
-    const ALL: [Self; 5] = [Self::Amx, Self::Avx512Bf16, Self::Avx512, Self::Avx2, Self::Portable];
+    const ALL: [Self; 6] =
+        [Self::Amx, Self::Avx512Bf16, Self::Avx512, Self::Avx2Int16, Self::Avx2, Self::Portable];
 
     /// Those that this CPU has, the quickest first.
     pub fn available() -> impl Iterator<Item = Self> {
@@ -42,9 +45,9 @@ impl Isa {
         Self::named(&name.to_string_lossy())
     }
 
-    /// Whether its products round their inputs to bf16.
-    pub fn rounds_to_bf16(self) -> bool {
-        matches!(self, Self::Amx | Self::Avx512Bf16)
+    /// Whether its products round what they take to 16 bits.
+    pub fn rounds(self) -> bool {
+        matches!(self, Self::Amx | Self::Avx512Bf16 | Self::Avx2Int16)
     }
 
     fn named(name: &str) -> Result<Self, ModelError> {
@@ -64,6 +67,7 @@ impl fmt::Display for Isa {
             Self::Amx => "amx",
             Self::Avx512Bf16 => "avx512bf16",
             Self::Avx512 => "avx512",
+            Self::Avx2Int16 => "avx2int16",
             Self::Avx2 => "avx2",
             Self::Portable => "portable",
         })

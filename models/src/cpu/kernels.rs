@@ -3,14 +3,14 @@
 use std::fmt::Debug;
 
 use super::Isa;
-use super::simd::{Simd, Sums};
+use super::simd::{Accumulator, Simd, Sums};
 use super::tile::Tile;
 
 /// The kernels of one instruction set. A value of the type is the proof that this CPU has it.
 ///
-/// Products run over *units*: what one step of a multiplication takes of a row, one f32 or two bf16. The left side is
-/// stored by rows, each of them units end to end; the right side in *panels* of [`WIDTH`](Self::WIDTH) columns, in which
-/// the units of one step stand side by side.
+/// Products run over *units*: what one step of a multiplication takes of a row, one f32, two bf16 or two whole numbers. The
+/// left side is stored by rows, each of them units end to end; the right side in *panels* of [`WIDTH`](Self::WIDTH)
+/// columns, in which the units of one step stand side by side.
 pub(super) trait Kernels: Copy + Send + Sync + 'static {
     /// Which instruction set.
     const ISA: Isa;
@@ -22,8 +22,14 @@ pub(super) trait Kernels: Copy + Send + Sync + 'static {
     type Unit: Copy + Default + Send + Sync + Debug;
     /// As many units as a vector has numbers.
     type Units: Copy;
+    /// Their sums of products.
+    type Accumulator: Accumulator<Self::Vector>;
+    /// What attention runs on: kernels whose units hold numbers without bounds. They have the same instructions.
+    type Attention: Kernels<Vector = Self::Vector>;
     /// Numbers in a unit.
     const DEPTH: usize;
+    /// Whether units hold whole numbers: others are multiplied first, as a [`Grid`](super::grid::Grid) has it.
+    const WHOLE: bool = false;
     /// The most rows of a tile, as many as there are registers for.
     const ROWS: usize;
     /// Columns of a panel.
@@ -31,6 +37,9 @@ pub(super) trait Kernels: Copy + Send + Sync + 'static {
 
     /// The kernels, if this CPU has the instruction set.
     fn detect() -> Option<Self>;
+
+    /// The kernels for attention.
+    fn attention(self) -> Self::Attention;
 
     /// Runs an operation inside a function that is compiled for the instruction set.
     fn run<O: Operation<Self>>(self, operation: O) -> O::Output;
@@ -64,11 +73,11 @@ pub(super) trait Kernels: Copy + Send + Sync + 'static {
     /// As for [`Simd`]; `to` is good for [`WIDTH`](Self::WIDTH) numbers in units.
     unsafe fn store_units(first: Self::Vector, second: Self::Vector, to: *mut Self::Unit);
 
-    /// Adds the products of units, in f32.
+    /// Adds the products of units.
     ///
     /// # Safety
     /// As for [`Simd`].
-    unsafe fn multiply_add(sum: Self::Vector, a: Self::Units, b: Self::Units) -> Self::Vector;
+    unsafe fn multiply_add(sum: Self::Accumulator, a: Self::Units, b: Self::Units) -> Self::Accumulator;
 }
 
 /// The part of [`Kernels`] of those that multiply f32 as it is: a unit is a number, and units are a vector of numbers.
@@ -76,7 +85,13 @@ macro_rules! units_of_f32 {
     ($vector:ty) => {
         type Unit = f32;
         type Units = $vector;
+        type Accumulator = $vector;
+        type Attention = Self;
         const DEPTH: usize = 1;
+
+        fn attention(self) -> Self {
+            self
+        }
 
         fn unit(numbers: &[f32]) -> f32 {
             numbers[0]

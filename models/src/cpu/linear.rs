@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::grid::Grid;
 use super::kernels::Kernels;
 use super::shared::Shared;
 use super::tile::Tile;
@@ -12,6 +13,8 @@ pub(super) struct Linear<K: Kernels> {
     panels: Vec<K::Unit>,
     steps: usize,
     outputs: usize,
+    /// What sums are multiplied with.
+    factors: Vec<f32>,
     bias: Vec<f32>,
 }
 
@@ -22,6 +25,8 @@ pub(super) struct Product<'a> {
     pub(super) columns: Range<usize>,
     /// f32 `[rows, WIDTH]`.
     pub(super) sums: &'a [f32],
+    /// `WIDTH` numbers that the sums are to be multiplied with.
+    pub(super) factors: &'a [f32],
     /// `WIDTH` numbers.
     pub(super) bias: &'a [f32],
 }
@@ -34,14 +39,17 @@ impl<K: Kernels> Linear<K> {
             panels: vec![K::Unit::default(); panels * steps * K::WIDTH],
             steps,
             outputs,
+            factors: vec![1.0; panels * K::WIDTH],
             bias: vec![0.0; panels * K::WIDTH],
         }
     }
 
-    /// Sets the weights and biases of outputs from `first` on: `[outputs, inputs]`, by rows.
-    pub(super) fn set(&mut self, first: usize, weights: &[f32], inputs: usize, bias: &[f32]) {
+    /// Sets the weights and biases of outputs from `first` on: `[outputs, inputs]`, by rows, for inputs on a grid.
+    pub(super) fn set(&mut self, first: usize, weights: &[f32], bias: &[f32], (inputs, grid): (usize, &Grid)) {
         self.bias[first..first + bias.len()].copy_from_slice(bias);
         for (output, weights) in (first..).zip(weights.chunks_exact(inputs)) {
+            let (weights, factor) = grid.weights(weights);
+            self.factors[output] = factor;
             let start = output / K::WIDTH * self.steps * K::WIDTH + output % K::WIDTH;
             let column = self.panels[start..].iter_mut().step_by(K::WIDTH);
             for (unit, numbers) in column.zip(weights.chunks(K::DEPTH)) {
@@ -64,11 +72,11 @@ impl<K: Kernels> Linear<K> {
         let mut out = vec![f32::NAN; rows * self.outputs];
         // SAFETY: the caller's.
         unsafe {
-            self.apply(kernels, from, (0..rows, 0..self.panels()), |Product { rows, columns, sums, bias }| {
+            self.apply(kernels, from, (0..rows, 0..self.panels()), |Product { rows, columns, sums, factors, bias }| {
                 for (row, sums) in rows.zip(sums.chunks_exact(K::WIDTH)) {
                     let to = &mut out[row * self.outputs..][columns.clone()];
-                    for (to, (sum, bias)) in to.iter_mut().zip(sums.iter().zip(bias)) {
-                        *to = sum + bias;
+                    for (to, ((sum, factor), bias)) in to.iter_mut().zip(sums.iter().zip(factors).zip(bias)) {
+                        *to = sum * factor + bias;
                     }
                 }
             });
@@ -76,7 +84,7 @@ impl<K: Kernels> Linear<K> {
         out
     }
 
-    /// Multiplies rows with panels, and hands out the sums tile by tile, before the bias is added.
+    /// Multiplies rows with panels, and hands out the sums tile by tile, before factors and bias.
     ///
     /// # Safety
     /// No thread writes the rows meanwhile.
@@ -91,13 +99,14 @@ impl<K: Kernels> Linear<K> {
         for panel in panels {
             let units = &self.panels[panel * self.steps * K::WIDTH..][..self.steps * K::WIDTH];
             let columns = panel * K::WIDTH..((panel + 1) * K::WIDTH).min(self.outputs);
-            let bias = &self.bias[panel * K::WIDTH..][..K::WIDTH];
+            let whole = panel * K::WIDTH..(panel + 1) * K::WIDTH;
+            let (factors, bias) = (&self.factors[whole.clone()], &self.bias[whole]);
             for rows in tiles(rows.clone(), K::ROWS) {
                 // SAFETY: nobody writes the rows, as the caller says.
                 let left = unsafe { from.rows(rows.clone()) };
                 let (count, stride) = (rows.len(), from.columns());
                 kernels.product(Tile { rows: left, stride, count, panel: units, out: &mut sums });
-                finish(Product { rows, columns: columns.clone(), sums: &sums, bias });
+                finish(Product { rows, columns: columns.clone(), sums: &sums, factors, bias });
             }
         }
     }

@@ -4,6 +4,7 @@ use candle_core::Result as CandleResult;
 use candle_nn::VarBuilder;
 use candle_transformers::models::bert::{Config, HiddenAct};
 
+use super::grid::Grid;
 use super::kernels::Kernels;
 use super::linear::Linear;
 use super::network::{Embeddings, Layer, Network, Sizes};
@@ -26,9 +27,13 @@ pub(super) fn network<K: Kernels>(kernels: K, config: &Config, weights: &VarBuil
     let sizes =
         Sizes { hidden: config.hidden_size, intermediate: config.intermediate_size, heads: config.num_attention_heads };
     let reader = Reader { weights, sizes, epsilon: config.layer_norm_eps as f32 };
-    let embeddings = reader.embeddings(config)?;
-    let layers = (0..config.num_hidden_layers).map(|layer| reader.layer(&format!("encoder.layer.{layer}")));
-    Ok(Network { kernels, sizes, embeddings, layers: layers.collect::<CandleResult<_>>()? })
+    let embeddings = reader.embeddings::<K>(config)?;
+    let mut layers: Vec<Layer<K>> = Vec::with_capacity(config.num_hidden_layers);
+    for layer in 0..config.num_hidden_layers {
+        let before = layers.last().map_or(&embeddings.norm, |layer| &layer.output_norm);
+        layers.push(reader.layer(&format!("encoder.layer.{layer}"), before)?);
+    }
+    Ok(Network { kernels, sizes, embeddings, layers })
 }
 
 struct Reader<'a> {
@@ -46,7 +51,7 @@ impl Reader<'_> {
         self.weights.get(length, name)?.to_vec1()
     }
 
-    fn embeddings(&self, config: &Config) -> CandleResult<Embeddings> {
+    fn embeddings<K: Kernels>(&self, config: &Config) -> CandleResult<Embeddings> {
         let hidden = self.sizes.hidden;
         let types = self.matrix("embeddings.token_type_embeddings.weight", config.type_vocab_size, hidden)?;
         let mut positions =
@@ -60,53 +65,73 @@ impl Reader<'_> {
         Ok(Embeddings {
             words: self.matrix("embeddings.word_embeddings.weight", config.vocab_size, hidden)?,
             positions,
-            norm: self.norm("embeddings.LayerNorm")?,
+            norm: self.norm::<K>("embeddings.LayerNorm")?,
         })
     }
 
-    fn layer<K: Kernels>(&self, name: &str) -> CandleResult<Layer<K>> {
+    /// A layer that comes after a normalisation.
+    fn layer<K: Kernels>(&self, name: &str, before: &NormWeights) -> CandleResult<Layer<K>> {
         let Sizes { hidden, intermediate, .. } = self.sizes;
         let mut projections = Linear::new(hidden, 3 * hidden);
+        let mut heads_grid = Grid::default();
         for (part, of) in ["query", "key", "value"].iter().enumerate() {
-            self.fill(&mut projections, part * hidden, &format!("{name}.attention.self.{of}"), (hidden, hidden))?;
+            let matrix = self.layer_weights(&format!("{name}.attention.self.{of}"), (hidden, hidden))?;
+            projections.set(part * hidden, &matrix.weights, &matrix.bias, (hidden, &before.grid));
+            // Of the last, the values: what heads make of them lies between them.
+            heads_grid = matrix.grid_after::<K>(before);
         }
+        let linear = |of: &str, (inputs, outputs): (usize, usize), grid: &Grid| {
+            let matrix = self.layer_weights(&format!("{name}.{of}"), (inputs, outputs))?;
+            let mut linear = Linear::new(inputs, outputs);
+            linear.set(0, &matrix.weights, &matrix.bias, (inputs, grid));
+            CandleResult::Ok((linear, matrix))
+        };
+        let (attention, _) = linear("attention.output.dense", (hidden, hidden), &heads_grid)?;
+        let attention_norm = self.norm::<K>(&format!("{name}.attention.output.LayerNorm"))?;
+        let (expand, matrix) = linear("intermediate.dense", (hidden, intermediate), &attention_norm.grid)?;
+        // GELU brings every number nearer to 0.
+        let intermediate_grid = matrix.grid_after::<K>(&attention_norm);
+        let (output, _) = linear("output.dense", (intermediate, hidden), &intermediate_grid)?;
         Ok(Layer {
             projections,
-            attention: self.linear(&format!("{name}.attention.output.dense"), hidden, hidden)?,
-            attention_norm: self.norm(&format!("{name}.attention.output.LayerNorm"))?,
-            intermediate: self.linear(&format!("{name}.intermediate.dense"), hidden, intermediate)?,
-            output: self.linear(&format!("{name}.output.dense"), intermediate, hidden)?,
-            output_norm: self.norm(&format!("{name}.output.LayerNorm"))?,
+            heads_grid,
+            attention,
+            attention_norm,
+            intermediate: expand,
+            intermediate_grid,
+            output,
+            output_norm: self.norm::<K>(&format!("{name}.output.LayerNorm"))?,
         })
     }
 
-    fn linear<K: Kernels>(&self, name: &str, inputs: usize, outputs: usize) -> CandleResult<Linear<K>> {
-        let mut linear = Linear::new(inputs, outputs);
-        self.fill(&mut linear, 0, name, (inputs, outputs))?;
-        Ok(linear)
-    }
-
-    /// Sets outputs of a layer from `first` on.
-    fn fill<K: Kernels>(
-        &self,
-        linear: &mut Linear<K>,
-        first: usize,
-        name: &str,
-        (inputs, outputs): (usize, usize),
-    ) -> CandleResult<()> {
+    fn layer_weights(&self, name: &str, (inputs, outputs): (usize, usize)) -> CandleResult<LayerWeights> {
         let bias = self.vector(&format!("{name}.bias"), outputs)?;
-        let weights = self.weights.get((outputs, inputs), &format!("{name}.weight"))?.flatten_all()?.to_vec1()?;
-        linear.set(first, &weights, inputs, &bias);
-        Ok(())
+        Ok(LayerWeights { weights: self.matrix(&format!("{name}.weight"), outputs, inputs)?, bias, inputs })
     }
 
-    fn norm(&self, name: &str) -> CandleResult<NormWeights> {
+    fn norm<K: Kernels>(&self, name: &str) -> CandleResult<NormWeights> {
         let hidden = self.sizes.hidden;
         // Weights converted from TensorFlow have other names for the two.
         let either = |now: &str, before: &str| {
             let [now, before] = [now, before].map(|end| format!("{name}.{end}"));
             self.vector(if self.weights.contains_tensor(&now) { &now } else { &before }, hidden)
         };
-        Ok(NormWeights { scale: either("weight", "gamma")?, shift: either("bias", "beta")?, epsilon: self.epsilon })
+        Ok(NormWeights::new::<K>(either("weight", "gamma")?, either("bias", "beta")?, self.epsilon))
+    }
+}
+
+/// What a linear layer is packed from.
+struct LayerWeights {
+    /// `[outputs, inputs]`.
+    weights: Vec<f32>,
+    bias: Vec<f32>,
+    inputs: usize,
+}
+
+impl LayerWeights {
+    /// For the layer's outputs, if its inputs come from a normalisation.
+    fn grid_after<K: Kernels>(&self, before: &NormWeights) -> Grid {
+        let outputs = self.weights.chunks_exact(self.inputs).zip(&self.bias);
+        Grid::of::<K>(outputs.map(|(weights, bias)| before.bound(weights, *bias)))
     }
 }

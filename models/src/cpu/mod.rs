@@ -3,7 +3,7 @@
 //! ```text
 //! load ──▶ network ── attention ── linear ──▶ tile, finish, norm, softmax   written once, over
 //!             │                                  kernels, simd              what an instruction set offers:
-//!        blocks, team, rates                     portable, avx2, avx512, avx512bf16, amx with tiles
+//!        blocks, team, rates                     portable, avx2, avx2int16 with a grid, avx512, avx512bf16, amx with tiles
 //! ```
 //!
 //! - [`Isa`]: the instruction sets, and which of them is used.
@@ -23,6 +23,8 @@ mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
+mod avx2int16;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx512bf16;
@@ -30,6 +32,7 @@ mod bf16;
 mod blocks;
 mod dense;
 mod finish;
+mod grid;
 mod isa;
 mod kernels;
 mod linear;
@@ -91,6 +94,8 @@ pub(crate) fn load(
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => load_for::<avx512::Avx512>(config, cost, weights),
         #[cfg(target_arch = "x86_64")]
+        Isa::Avx2Int16 => load_for::<avx2int16::Avx2Int16>(config, cost, weights),
+        #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => load_for::<avx2::Avx2>(config, cost, weights),
         _ => load_for::<portable::Portable>(config, cost, weights),
     }
@@ -114,6 +119,8 @@ impl Isa {
             Self::Avx512Bf16 => avx512bf16::Avx512Bf16::detect().is_some(),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => avx512::Avx512::detect().is_some(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2Int16 => avx2int16::Avx2Int16::detect().is_some(),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => avx2::Avx2::detect().is_some(),
             Self::Portable => true,

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::attention::{Attention, Head};
 use super::finish::{Activation, Add, Store};
+use super::grid::Grid;
 use super::kernels::Kernels;
 use super::linear::{Linear, Product};
 use super::norm::{Norm, NormWeights};
@@ -39,9 +40,13 @@ pub(super) struct Embeddings {
 pub(super) struct Layer<K: Kernels> {
     /// Queries, keys and values of all heads in one product.
     pub(super) projections: Linear<K>,
+    /// For what the heads make.
+    pub(super) heads_grid: Grid,
     pub(super) attention: Linear<K>,
     pub(super) attention_norm: NormWeights,
     pub(super) intermediate: Linear<K>,
+    /// For what that makes.
+    pub(super) intermediate_grid: Grid,
     pub(super) output: Linear<K>,
     pub(super) output_norm: NormWeights,
 }
@@ -52,7 +57,7 @@ pub(super) struct Between<K: Kernels> {
     pub(super) vectors: Shared<f32>,
     /// What the next product takes: the vectors, or what the heads made.
     units: Shared<K::Unit>,
-    projections: Shared<K::Unit>,
+    projections: Shared<<K::Attention as Kernels>::Unit>,
     intermediate: Shared<K::Unit>,
 }
 
@@ -62,7 +67,7 @@ impl<K: Kernels> Between<K> {
         Self {
             vectors: Shared::new(sizes.hidden),
             units: units(sizes.hidden),
-            projections: units(3 * sizes.hidden),
+            projections: Shared::new(3 * sizes.hidden / K::Attention::DEPTH),
             intermediate: units(sizes.intermediate),
         }
     }
@@ -96,7 +101,7 @@ impl<K: Kernels> Network<K> {
         &self,
         rows: &Rows<'_>,
         between: &Between<K>,
-        attention: &mut Attention<K>,
+        attention: &mut Attention<K::Attention>,
         member: &Member<'_>,
     ) -> Result<(), Broken> {
         let tokens = 0..rows.iter().map(|row| row.len()).sum();
@@ -104,10 +109,10 @@ impl<K: Kernels> Network<K> {
         pass.embed(rows)?;
         for layer in &self.layers {
             pass.project(&layer.projections)?;
-            pass.attend(rows, attention)?;
+            pass.attend(rows, &layer.heads_grid, attention)?;
             pass.add(&layer.attention, &between.units)?;
             pass.normalize(&layer.attention_norm)?;
-            pass.expand(&layer.intermediate)?;
+            pass.expand(&layer.intermediate, &layer.intermediate_grid)?;
             pass.add(&layer.output, &between.intermediate)?;
             pass.normalize(&layer.output_norm)?;
         }
@@ -153,27 +158,30 @@ impl<K: Kernels> Pass<'_, K> {
     }
 
     fn project(&self, linear: &Linear<K>) -> Result<(), Broken> {
-        self.store(linear, &self.between.units, &self.between.projections, Activation::Identity)
+        self.store::<K::Attention>(linear, &self.between.projections, &Grid::default(), Activation::Identity)
     }
 
-    fn expand(&self, linear: &Linear<K>) -> Result<(), Broken> {
-        self.store(linear, &self.between.units, &self.between.intermediate, Activation::Gelu)
+    fn expand(&self, linear: &Linear<K>, grid: &Grid) -> Result<(), Broken> {
+        self.store::<K>(linear, &self.between.intermediate, grid, Activation::Gelu)
     }
 
-    fn store(
+    /// Stores what a layer makes of the units as those of other kernels.
+    fn store<U: Kernels<Vector = K::Vector>>(
         &self,
         linear: &Linear<K>,
-        from: &Shared<K::Unit>,
-        to: &Shared<K::Unit>,
+        to: &Shared<U::Unit>,
+        grid: &Grid,
         activation: Activation,
     ) -> Result<(), Broken> {
-        let kernels = self.network.kernels;
+        let (kernels, from) = (self.network.kernels, &self.between.units);
         // SAFETY: see `Pass`.
         self.member.share(0..linear.panels(), |mine| unsafe {
-            linear.apply(kernels, from, (self.tokens.clone(), mine), |Product { rows, columns, sums, bias }| {
-                let units = columns.start / K::DEPTH..columns.end.div_ceil(K::DEPTH);
+            linear.apply(kernels, from, (self.tokens.clone(), mine), |product| {
+                let Product { rows, columns, sums, factors, bias } = product;
+                let units = columns.start / U::DEPTH..columns.end.div_ceil(U::DEPTH);
+                let (factors, bias, grid) = (Some(factors), Some(bias), grid.from(columns.start));
                 let (to, columns) = (to.part(rows, units), columns.len());
-                kernels.run(Store::<K> { sums, scale: None, bias: Some(bias), activation, to, columns });
+                kernels.run(Store::<U> { sums, scale: None, factors, bias, activation, grid, to, columns });
             });
         })
     }
@@ -183,16 +191,22 @@ impl<K: Kernels> Pass<'_, K> {
         let kernels = self.network.kernels;
         // SAFETY: see `Pass`.
         self.member.share(0..linear.panels(), |mine| unsafe {
-            linear.apply(kernels, from, (self.tokens.clone(), mine), |Product { rows, columns, sums, bias }| {
-                kernels.run(Add { sums, bias, to: self.between.vectors.part(rows, columns) });
+            linear.apply(kernels, from, (self.tokens.clone(), mine), |product| {
+                let Product { rows, columns, sums, factors, bias } = product;
+                kernels.run(Add { sums, factors, bias, to: self.between.vectors.part(rows, columns) });
             });
         })
     }
 
-    fn attend(&self, rows: &Rows<'_>, attention: &mut Attention<K>) -> Result<(), Broken> {
+    fn attend(
+        &self,
+        rows: &Rows<'_>,
+        grid: &Grid,
+        attention: &mut Attention<K::Attention>,
+    ) -> Result<(), Broken> {
         let Sizes { hidden, heads, .. } = self.network.sizes;
         let (size, projections) = (hidden / heads, &self.between.projections);
-        let units = size / K::DEPTH;
+        let kernels = self.network.kernels.attention();
         self.member.share(0..rows.len() * heads, |mine| {
             let mut start = 0;
             for (row, ids) in rows.iter().enumerate() {
@@ -201,16 +215,18 @@ impl<K: Kernels> Pass<'_, K> {
                 let all = row * heads..(row + 1) * heads;
                 for head in mine.start.max(all.start)..mine.end.min(all.end) {
                     let head = head - all.start;
-                    let starts = [0, 1, 2].map(|part| part * hidden / K::DEPTH + head * units);
-                    let part = |rows: Range<usize>, first: usize| -> Part<'_, K::Unit> {
+                    let starts = [0, 1, 2].map(|part| (part * hidden + head * size) / K::Attention::DEPTH);
+                    let place = |rows: Range<usize>, column: usize| -> (Part<'_, K::Unit>, Option<&[f32]>) {
                         let rows = tokens.start + rows.start..tokens.start + rows.end;
+                        let columns = head * size + column..(head + 1) * size;
+                        let units = columns.start / K::DEPTH..columns.end / K::DEPTH;
                         // SAFETY: see `Pass`.
-                        unsafe { self.between.units.part(rows, head * units + first..(head + 1) * units) }
+                        (unsafe { self.between.units.part(rows, units) }, grid.from(columns.start))
                     };
                     // SAFETY: see `Pass`.
                     let projected = unsafe { projections.rows(tokens.clone()) };
                     let stride = projections.columns();
-                    attention.run(self.network.kernels, &Head { projections: projected, stride, starts, size }, part);
+                    attention.run::<K>(kernels, &Head { projections: projected, stride, starts, size }, place);
                 }
             }
         })

@@ -1,5 +1,6 @@
 //! "Layer Normalization" (<https://arxiv.org/abs/1607.06450>) of rows where they are, and as units for the next product.
 
+use super::grid::Grid;
 use super::kernels::{Kernels, Operation, store_some_units};
 use super::shared::Part;
 use super::simd::Simd;
@@ -9,6 +10,27 @@ pub(super) struct NormWeights {
     pub(super) scale: Vec<f32>,
     pub(super) shift: Vec<f32>,
     pub(super) epsilon: f32,
+    /// What makes units of the results.
+    pub(super) grid: Grid,
+}
+
+impl NormWeights {
+    /// Weights for vectors of one length.
+    pub(super) fn new<K: Kernels>(scale: Vec<f32>, shift: Vec<f32>, epsilon: f32) -> Self {
+        let length = (scale.len() as f32).sqrt();
+        let grid = Grid::of::<K>(scale.iter().zip(&shift).map(|(scale, shift)| length * scale.abs() + shift.abs()));
+        Self { scale, shift, epsilon, grid }
+    }
+
+    /// What no inner product with `weights`, with `bias` added, passes.
+    pub(super) fn bound(&self, weights: &[f32], bias: f32) -> f32 {
+        let (mut squares, mut centre) = (0.0, bias);
+        for ((weight, scale), shift) in weights.iter().zip(&self.scale).zip(&self.shift) {
+            squares += (weight * scale).powi(2);
+            centre += weight * shift;
+        }
+        (self.scale.len() as f32 * squares).sqrt() + centre.abs()
+    }
 }
 
 /// `(x - mean) / sqrt(variance + epsilon) · scale + shift` in every row.
@@ -81,6 +103,10 @@ unsafe fn normalize<K: Kernels>(weights: &NormWeights, row: *mut f32, units: *mu
                 }
             }
             let count = (columns - at).min(K::WIDTH);
+            if let Some(grid) = weights.grid.from(at) {
+                let grid = grid[..K::WIDTH].as_ptr();
+                pair = [pair[0].mul(K::Vector::load(grid)), pair[1].mul(K::Vector::load(grid.add(lanes)))];
+            }
             store_some_units::<K>(pair[0], pair[1], units.add(at / K::DEPTH), count);
         }
     }

@@ -32,7 +32,7 @@ pub(super) struct Runner<K: Kernels> {
 
 /// Where one thread works.
 struct Desk<K: Kernels> {
-    attention: Attention<K>,
+    attention: Attention<K::Attention>,
     between: Between<K>,
 }
 
@@ -142,7 +142,7 @@ impl Batch<'_> {
         &self,
         network: &Network<K>,
         between: &Between<K>,
-        attention: &mut Attention<K>,
+        attention: &mut Attention<K::Attention>,
         (rows, member): (&[usize], &Member<'_>),
     ) {
         let ids: Vec<&[u32]> = rows.iter().map(|&row| self.rows.row(row)).collect();

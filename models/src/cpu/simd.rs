@@ -84,6 +84,28 @@ pub(super) trait Sums: Copy {
     unsafe fn total(self) -> i32;
 }
 
+/// The sums of a product while it runs, as many as a vector has numbers.
+///
+/// # Safety
+/// As for [`Simd`].
+pub(super) trait Accumulator<V>: Copy {
+    unsafe fn none() -> Self;
+    unsafe fn numbers(self) -> V;
+}
+
+impl<V: Simd> Accumulator<V> for V {
+    #[inline(always)]
+    unsafe fn none() -> V {
+        // SAFETY: the caller's.
+        unsafe { V::splat(0.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn numbers(self) -> V {
+        self
+    }
+}
+
 /// Numbers in the largest step of [`Sums`].
 pub(super) const MOST_STEP: usize = 32;
 

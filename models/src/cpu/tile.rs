@@ -1,7 +1,7 @@
 //! The inner product: a few rows times one panel, the sums in registers from the first step to the last.
 
 use super::kernels::{Kernels, Operation};
-use super::simd::Simd;
+use super::simd::{Accumulator as _, Simd as _};
 
 /// `out = rows · panel`.
 pub(super) struct Tile<'a, K: Kernels> {
@@ -59,7 +59,7 @@ unsafe fn rows<K: Kernels, const ROWS: usize>(tile: &mut Tile<'_, K>, steps: usi
     // SAFETY: the caller has checked that rows, panel and out are as long as this reads and writes; fetching ahead is
     // no access.
     unsafe {
-        let mut sums = [[K::Vector::splat(0.0); 2]; ROWS];
+        let mut sums = [[K::Accumulator::none(); 2]; ROWS];
         for step in 0..steps {
             let right = panel.add(step * K::WIDTH);
             #[cfg(target_arch = "x86_64")]
@@ -75,8 +75,8 @@ unsafe fn rows<K: Kernels, const ROWS: usize>(tile: &mut Tile<'_, K>, steps: usi
             }
         }
         for (row, [first, second]) in sums.into_iter().enumerate() {
-            first.store(out.add(row * K::WIDTH));
-            second.store(out.add(row * K::WIDTH + K::Vector::LANES));
+            first.numbers().store(out.add(row * K::WIDTH));
+            second.numbers().store(out.add(row * K::WIDTH + K::Vector::LANES));
         }
     }
 }

@@ -5,6 +5,7 @@ use rand::{SeedableRng as _, rngs::StdRng};
 
 use super::attention::{Attention, Head};
 use super::finish::{Activation, Add, Store};
+use super::grid::Grid;
 use super::kernels::{Kernels, Operation};
 use super::linear::{Linear, tiles};
 use super::norm::{Norm, NormWeights};
@@ -19,6 +20,7 @@ macro_rules! for_each_isa {
         #[cfg(target_arch = "x86_64")]
         {
             $check::<super::avx2::Avx2>($($argument),*);
+            $check::<super::avx2int16::Avx2Int16>($($argument),*);
             $check::<super::avx512::Avx512>($($argument),*);
             $check::<super::avx512bf16::Avx512Bf16>($($argument),*);
             $check::<super::amx::Amx>($($argument),*);
@@ -31,9 +33,26 @@ pub(super) fn random(seed: u64, count: usize) -> Vec<f32> {
     (0..count).map(|_| random.random_range(-2.0..2.0)).collect()
 }
 
-/// What numbers are after they were units: themselves, or the nearest bf16.
-fn rounded<K: Kernels>(numbers: &[f32]) -> Vec<f32> {
-    if K::DEPTH == 1 { numbers.to_vec() } else { numbers.iter().map(|&number| nearest_bf16(number)).collect() }
+/// What numbers are after they were units: themselves, the nearest bf16, or the nearest on the grid of their column.
+fn rounded<K: Kernels>(numbers: &[f32], grid: &Grid) -> Vec<f32> {
+    match grid.from(0) {
+        _ if K::DEPTH == 1 => numbers.to_vec(),
+        None => numbers.iter().map(|&number| nearest_bf16(number)).collect(),
+        Some(factors) => {
+            let columns = factors.len() - K::WIDTH;
+            let number = |(at, number): (usize, &f32)| nearest_whole(*number, factors[at % columns]);
+            numbers.iter().enumerate().map(number).collect()
+        }
+    }
+}
+
+fn nearest_whole(number: f32, factor: f32) -> f32 {
+    (number * factor).round_ties_even() / factor
+}
+
+/// For numbers of which none passes a bound.
+fn grid<K: Kernels>(bound: f32, columns: usize) -> Grid {
+    Grid::of::<K>(std::iter::repeat_n(bound, columns))
 }
 
 /// By the definition: of the two bf16 beside a number the nearer, and of two equally near the even one.
@@ -46,18 +65,20 @@ fn nearest_bf16(number: f32) -> f32 {
     if down < up || (down == up && even) { low as f32 } else { high as f32 }
 }
 
-fn units<K: Kernels>(numbers: &[f32], columns: usize) -> Shared<K::Unit> {
+fn units<K: Kernels>(numbers: &[f32], columns: usize, grid: &Grid) -> Shared<K::Unit> {
+    let factor = |at: usize| grid.from(at % columns).map_or(1.0, |factors| factors[0]);
+    let numbers: Vec<f32> = numbers.iter().enumerate().map(|(at, number)| number * factor(at)).collect();
     let units: Vec<K::Unit> = numbers.chunks_exact(columns).flat_map(|row| row.chunks(K::DEPTH).map(K::unit)).collect();
     Shared::of(units, columns.div_ceil(K::DEPTH))
 }
 
 /// The numbers in units, by multiplying them with 1: kernels that store units can be looked at without a way back.
-fn numbers<K: Kernels>(kernels: K, units: &Shared<K::Unit>, rows: usize, columns: usize) -> Vec<f32> {
+fn numbers<K: Kernels>(kernels: K, units: &Shared<K::Unit>, rows: usize, (columns, grid): (usize, &Grid)) -> Vec<f32> {
     let mut identity = Linear::<K>::new(columns, columns);
     for column in 0..columns {
         let mut one = vec![0.0; columns];
         one[column] = 1.0;
-        identity.set(column, &one, columns, &[0.0]);
+        identity.set(column, &one, &[0.0], (columns, grid));
     }
     // SAFETY: nobody else has it.
     unsafe { identity.outputs(kernels, units, rows) }
@@ -76,14 +97,26 @@ fn linear_equals_its_twin<K: Kernels>(seed: u64, rows: usize, inputs: usize, out
     let Some(kernels) = K::detect() else { return };
     let (left, weights, bias) =
         (random(seed, rows * inputs), random(seed + 1, outputs * inputs), random(seed + 2, outputs));
+    let grid = grid::<K>(2.0, inputs);
     let mut linear = Linear::<K>::new(inputs, outputs);
     // In two parts, as queries, keys and values are.
     let first = outputs / 3;
-    linear.set(0, &weights[..first * inputs], inputs, &bias[..first]);
-    linear.set(first, &weights[first * inputs..], inputs, &bias[first..]);
+    linear.set(0, &weights[..first * inputs], &bias[..first], (inputs, &grid));
+    linear.set(first, &weights[first * inputs..], &bias[first..], (inputs, &grid));
     // SAFETY: nobody else has the rows.
-    let ours = unsafe { linear.outputs(kernels, &units::<K>(&left, inputs), rows) };
-    let (left, weights) = (rounded::<K>(&left), rounded::<K>(&weights));
+    let ours = unsafe { linear.outputs(kernels, &units::<K>(&left, inputs, &grid), rows) };
+    let left = rounded::<K>(&left, &grid);
+    let weights: Vec<f32> = if K::WHOLE {
+        // As the layer divides them, which has a test of its own.
+        let output = |weights: &[f32]| {
+            let (whole, factor) = grid.weights(weights);
+            let weights = whole.iter().zip(grid.from(0).unwrap()).map(|(whole, by)| whole * factor * by);
+            weights.collect::<Vec<_>>()
+        };
+        weights.chunks_exact(inputs).flat_map(output).collect()
+    } else {
+        rounded::<K>(&weights, &grid)
+    };
     let twin: Vec<f64> = left
         .chunks_exact(inputs)
         .flat_map(|row| {
@@ -154,10 +187,11 @@ fn finishing_equals_its_twin<K: Kernels>(seed: u64, rows: usize, columns: usize)
     let (rows, columns) = (rows.min(K::ROWS), columns.min(K::WIDTH));
     let (sums, bias) = (random(seed, rows * K::WIDTH), random(seed + 1, K::WIDTH));
     let (scale, before) = (random(seed + 2, rows), random(seed + 3, rows * columns));
+    let factors = random(seed + 4, K::WIDTH);
     let twin = |scaled: bool, f: &dyn Fn(f64) -> f64| -> Vec<f64> {
         let value = |row: usize, column: usize| {
             let scale = if scaled { f64::from(scale[row]) } else { 1.0 };
-            f(f64::from(sums[row * K::WIDTH + column]) * scale + f64::from(bias[column]))
+            f(f64::from(sums[row * K::WIDTH + column]) * scale * f64::from(factors[column]) + f64::from(bias[column]))
         };
         (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column))).map(|(r, c)| value(r, c)).collect()
     };
@@ -166,16 +200,18 @@ fn finishing_equals_its_twin<K: Kernels>(seed: u64, rows: usize, columns: usize)
     for (activation, scaled, wanted) in
         [(Activation::Identity, true, twin(true, &|x| x)), (Activation::Gelu, false, twin(false, &gelu))]
     {
-        let to = units::<K>(&vec![0.0; rows * columns], columns);
+        let grid = grid::<K>(2.0 * 2.0 * 2.0 + 2.0, columns);
+        let to = units::<K>(&vec![0.0; rows * columns], columns, &grid);
         // SAFETY: nobody else has it.
         let part = unsafe { to.part(0..rows, 0..to.columns()) };
-        let scale = scaled.then_some(&scale[..]);
-        kernels.run(Store::<K> { sums: &sums, scale, bias: Some(&bias), activation, to: part, columns });
-        assert_near(K::ISA, &numbers(kernels, &to, rows, columns), &wanted, tolerance);
+        let (scale, factors, bias) = (scaled.then_some(&scale[..]), Some(&factors[..]), Some(&bias[..]));
+        let on_grid = grid.from(0);
+        kernels.run(Store::<K> { sums: &sums, scale, factors, bias, activation, grid: on_grid, to: part, columns });
+        assert_near(K::ISA, &numbers(kernels, &to, rows, (columns, &grid)), &wanted, tolerance);
     }
     let to = Shared::of(before.clone(), columns);
     // SAFETY: nobody else has it.
-    kernels.run(Add { sums: &sums, bias: &bias, to: unsafe { to.part(0..rows, 0..columns) } });
+    kernels.run(Add { sums: &sums, factors: &factors, bias: &bias, to: unsafe { to.part(0..rows, 0..columns) } });
     let wanted: Vec<f64> = twin(false, &|x| x).iter().zip(&before).map(|(x, before)| x + f64::from(*before)).collect();
     assert_near(K::ISA, &to.into_rows(rows), &wanted, 1e-6);
 }
@@ -183,8 +219,9 @@ fn finishing_equals_its_twin<K: Kernels>(seed: u64, rows: usize, columns: usize)
 fn norm_equals_its_twin<K: Kernels>(seed: u64, rows: usize, columns: usize) {
     let Some(kernels) = K::detect() else { return };
     let before = random(seed, rows * columns);
-    let weights = NormWeights { scale: random(seed + 1, columns), shift: random(seed + 2, columns), epsilon: 1e-3 };
-    let (vectors, out) = (Shared::of(before.clone(), columns), units::<K>(&vec![0.0; rows * columns], columns));
+    let weights = NormWeights::new::<K>(random(seed + 1, columns), random(seed + 2, columns), 1e-3);
+    let grid = &weights.grid;
+    let (vectors, out) = (Shared::of(before.clone(), columns), units::<K>(&vec![0.0; rows * columns], columns, grid));
     // SAFETY: nobody else has them.
     let (part, to) = unsafe { (vectors.part(0..rows, 0..columns), out.part(0..rows, 0..out.columns())) };
     kernels.run(Norm { weights: &weights, rows: part, units: to });
@@ -200,7 +237,7 @@ fn norm_equals_its_twin<K: Kernels>(seed: u64, rows: usize, columns: usize) {
                 .collect::<Vec<_>>()
         })
         .collect();
-    assert_near(K::ISA, &numbers(kernels, &out, rows, columns), &twin, if K::DEPTH == 1 { 2e-5 } else { 5e-3 });
+    assert_near(K::ISA, &numbers(kernels, &out, rows, (columns, grid)), &twin, if K::DEPTH == 1 { 2e-5 } else { 5e-3 });
     assert_near(K::ISA, &vectors.into_rows(rows), &twin, 2e-5);
 }
 
@@ -209,20 +246,24 @@ fn attention_equals_its_twin<K: Kernels>(seed: u64, tokens: usize, half: usize) 
     let (size, heads) = (2 * half, 2);
     let hidden = heads * size;
     let projections = random(seed, tokens * 3 * hidden);
-    let (from, to) = (units::<K>(&projections, 3 * hidden), units::<K>(&vec![0.0; tokens * hidden], hidden));
-    let mut attention = Attention::<K>::new();
+    // Results lie between the values.
+    let grid = grid::<K>(2.0, hidden);
+    let from = units::<K::Attention>(&projections, 3 * hidden, &Grid::default());
+    let to = units::<K>(&vec![0.0; tokens * hidden], hidden, &grid);
+    let mut attention = Attention::<K::Attention>::new();
     for head in 0..heads {
         // SAFETY: nobody else has them.
         let rows = unsafe { from.rows(0..tokens) };
-        let starts = [0, 1, 2].map(|part| (part * hidden + head * size) / K::DEPTH);
+        let starts = [0, 1, 2].map(|part| (part * hidden + head * size) / K::Attention::DEPTH);
         let view = Head { projections: rows, stride: from.columns(), starts, size };
-        attention.run(kernels, &view, |rows, first| {
-            let end = (head + 1) * size / K::DEPTH;
+        attention.run::<K>(kernels.attention(), &view, |rows, column| {
+            let columns = head * size + column..(head + 1) * size;
             // SAFETY: nobody else has it.
-            unsafe { to.part(rows, head * size / K::DEPTH + first..end) }
+            let part = unsafe { to.part(rows, columns.start / K::DEPTH..columns.end / K::DEPTH) };
+            (part, grid.from(columns.start))
         });
     }
-    let projections = rounded::<K>(&projections);
+    let projections = rounded::<K::Attention>(&projections, &Grid::default());
     let part = |token: usize, part: usize, head: usize| {
         let start = token * 3 * hidden + part * hidden + head * size;
         &projections[start..start + size]
@@ -242,7 +283,7 @@ fn attention_equals_its_twin<K: Kernels>(seed: u64, tokens: usize, half: usize) 
         }
     }
     let tolerance = if K::DEPTH == 1 { 5e-6 } else { 1e-2 };
-    assert_near(K::ISA, &numbers(kernels, &to, tokens, hidden), &twin, tolerance);
+    assert_near(K::ISA, &numbers(kernels, &to, tokens, (hidden, &grid)), &twin, tolerance);
 }
 
 proptest! {
