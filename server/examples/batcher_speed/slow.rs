@@ -20,9 +20,8 @@ use vitrine_server::batch::{Batcher, Class, DeviceOptions, Lane, LaneOptions, Ro
 
 use super::{Bench, Spread, micros};
 
-/// How long a job computes, and how long a step of it.
+/// How long a job computes.
 const JOB: Duration = Duration::from_millis(40);
-const STEP: Duration = Duration::from_millis(2);
 /// Of what the encoder can do, so much is asked.
 const LOAD: f64 = 0.4;
 /// How long each way is measured.
@@ -38,10 +37,11 @@ struct Way {
     apart: bool,
 }
 
-const WAYS: [Way; 4] = [
+const WAYS: [Way; 5] = [
     Way { name: "in one go", class: Class::Interactive, rows: 1, apart: false },
     Way { name: "in steps of 2 ms", class: Class::Interactive, rows: 20, apart: false },
     Way { name: "in steps of 2 ms, as bulk", class: Class::Bulk, rows: 20, apart: false },
+    Way { name: "in steps of 1 ms, as bulk", class: Class::Bulk, rows: 40, apart: false },
     Way { name: "in one go, on a device apart", class: Class::Interactive, rows: 1, apart: true },
 ];
 
@@ -96,7 +96,7 @@ pub async fn beside(bench: &Bench, rows: &[Row], capacity: f64) -> Result<Vec<Va
     for way in WAYS {
         let options = LaneOptions {
             max_batch_rows: 1,
-            cost: RowCost::from_fn(1, |_| if way.rows > 1 { STEP } else { JOB }),
+            cost: RowCost::from_fn(1, |_| JOB / way.rows),
             ..LaneOptions::default()
         };
         let runner = Spin { turns: turns(JOB / way.rows), apart: way.apart };
