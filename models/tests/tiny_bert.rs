@@ -310,13 +310,21 @@ fn a_damaged_recording_is_an_error() {
 }
 
 #[test]
-fn weights_with_a_nan_do_not_answer() {
-    let dir = version(1);
-    let mut broken = weights(1);
-    let (name, tensor) = broken.iter().find(|(name, _)| name.contains("word_embeddings")).unwrap();
-    let (name, nan) = (name.clone(), (tensor * f64::NAN).unwrap());
-    broken.insert(name, nan);
-    candle_core::safetensors::save(&broken, dir.path().join("model.safetensors")).unwrap();
-    let error = check_golden(dir.path(), &load(dir.path()).unwrap(), 1e-3).unwrap_err();
-    assert!(matches!(error, ModelError::NotFinite { .. }), "{error}");
+fn weights_with_a_nan_are_refused_and_named_and_where_candle_runs_them_do_not_answer() {
+    for (name, number) in [("embeddings.word_embeddings.weight", f64::NAN), ("query.weight", f64::INFINITY)] {
+        let dir = version(1);
+        let mut broken = weights(1);
+        let name = broken.keys().find(|key| key.ends_with(name)).unwrap().clone();
+        let bad = (broken[&name].ones_like().unwrap() * number).unwrap();
+        broken.insert(name.clone(), bad);
+        candle_core::safetensors::save(&broken, dir.path().join("model.safetensors")).unwrap();
+        let error = refusal(dir.path());
+        assert!(error.contains(&name) && error.contains("is not finite; the weights are damaged"), "{error}");
+
+        let mut relu = config();
+        relu["hidden_act"] = json!("relu");
+        write_json(dir.path(), "config.json", &relu);
+        let error = check_golden(dir.path(), &load(dir.path()).unwrap(), 1e-3).unwrap_err();
+        assert!(matches!(error, ModelError::NotFinite { .. }), "{error}");
+    }
 }

@@ -26,8 +26,7 @@ const VARIABLE: &str = "VITRINE_CPU_ISA";
 
 impl Isa {
     /// All of them, the quickest first.
-    const ALL: [Self; 6] =
-        [Self::Amx, Self::Avx512Bf16, Self::Avx512, Self::Avx2Int16, Self::Avx2, Self::Portable];
+    const ALL: [Self; 6] = [Self::Amx, Self::Avx512Bf16, Self::Avx512, Self::Avx2Int16, Self::Avx2, Self::Portable];
 
     /// Those that this CPU has, the quickest first.
     pub fn available() -> impl Iterator<Item = Self> {

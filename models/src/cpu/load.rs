@@ -44,11 +44,11 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn matrix(&self, name: &str, rows: usize, columns: usize) -> CandleResult<Vec<f32>> {
-        self.weights.get((rows, columns), name)?.flatten_all()?.to_vec1()
+        finite(name, self.weights.get((rows, columns), name)?.flatten_all()?.to_vec1()?)
     }
 
     fn vector(&self, name: &str, length: usize) -> CandleResult<Vec<f32>> {
-        self.weights.get(length, name)?.to_vec1()
+        finite(name, self.weights.get(length, name)?.to_vec1()?)
     }
 
     fn embeddings<K: Kernels>(&self, config: &Config) -> CandleResult<Embeddings> {
@@ -117,6 +117,17 @@ impl Reader<'_> {
             self.vector(if self.weights.contains_tensor(&now) { &now } else { &before }, hidden)
         };
         Ok(NormWeights::new::<K>(either("weight", "gamma")?, either("bias", "beta")?, self.epsilon))
+    }
+}
+
+/// Whole numbers have no not-a-number that would show in what comes out: damaged weights are to be found here.
+fn finite(name: &str, numbers: Vec<f32>) -> CandleResult<Vec<f32>> {
+    match numbers.iter().position(|number| !number.is_finite()) {
+        None => Ok(numbers),
+        Some(place) => Err(candle_core::Error::msg(format!(
+            "{name}, number {place}: {} is not finite; the weights are damaged",
+            numbers[place]
+        ))),
     }
 }
 

@@ -198,12 +198,7 @@ impl<K: Kernels> Pass<'_, K> {
         })
     }
 
-    fn attend(
-        &self,
-        rows: &Rows<'_>,
-        grid: &Grid,
-        attention: &mut Attention<K::Attention>,
-    ) -> Result<(), Broken> {
+    fn attend(&self, rows: &Rows<'_>, grid: &Grid, attention: &mut Attention<K::Attention>) -> Result<(), Broken> {
         let Sizes { hidden, heads, .. } = self.network.sizes;
         let (size, projections) = (hidden / heads, &self.between.projections);
         let kernels = self.network.kernels.attention();
