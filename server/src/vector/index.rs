@@ -37,9 +37,9 @@ pub struct VectorOptions {
 }
 
 impl VectorOptions {
-    /// Vectors of `dimensions` numbers, compared by their directions, and searched exactly below 10,000.
+    /// Vectors of `dimensions` numbers, compared by their directions, and searched exactly below 5,000.
     pub fn new(dimensions: usize) -> Self {
-        Self { dimensions, exact_below: 10_000, width: 128, metric: Metric::Cosine }
+        Self { dimensions, exact_below: 5_000, width: 128, metric: Metric::Cosine }
     }
 }
 
