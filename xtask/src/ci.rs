@@ -17,9 +17,6 @@ pub struct Ci {
     /// Also let versions come and go at random under load, for five minutes or `VITRINE_SOAK_SECONDS`
     #[arg(long)]
     soak: bool,
-    /// Also check the code for CUDA, with a stand-in for its compiler
-    #[arg(long)]
-    cuda: bool,
 }
 
 /// Where the demonstration of the checks keeps its data.
@@ -37,8 +34,8 @@ struct Step {
 pub fn run(ci: &Ci) -> Result<()> {
     let started = Instant::now();
     let mut durations = Vec::new();
-    let nvcc = if ci.cuda { Some(stand_in::write(Path::new(STAND_IN_DIR))?) } else { None };
-    for step in steps(ci, nvcc.as_deref())? {
+    let nvcc = stand_in::write(Path::new(STAND_IN_DIR))?;
+    for step in steps(ci, &nvcc)? {
         println!("\n{}: {}", programs::bold(&format!("== {}", step.name)), programs::shown(&step.command));
         let step_started = Instant::now();
         programs::run(step.command, None).with_context(|| format!("the check \"{}\" failed", step.name))?;
@@ -54,7 +51,7 @@ pub fn run(ci: &Ci) -> Result<()> {
 }
 
 /// The build comes with the tests' features, so that building, testing and the demonstration share their work.
-fn steps(ci: &Ci, nvcc: Option<&Path>) -> Result<Vec<Step>> {
+fn steps(ci: &Ci, nvcc: &Path) -> Result<Vec<Step>> {
     let step = |name, words: &[&str]| {
         let mut command = programs::cargo();
         command.args(words);
@@ -69,12 +66,8 @@ fn steps(ci: &Ci, nvcc: Option<&Path>) -> Result<Vec<Step>> {
     };
     let mut demo = Command::new(std::env::current_exe().context("cannot tell where this program is")?);
     demo.args(["demo", "--check", "--small", "--no-build", "--data-dir", DEMO_DIR, "--listen", DEMO_LISTEN]);
-    let cuda = nvcc.map(|nvcc| {
-        let mut on_cuda =
-            step("cuda", &["clippy", "-p", "vitrine-models", "--features", "cuda", "--", "-D", "warnings"]);
-        stand_in::settle(&mut on_cuda.command, nvcc);
-        on_cuda
-    });
+    let mut cuda = step("cuda", &["clippy", "-p", "vitrine-models", "--features", "cuda", "--", "-D", "warnings"]);
+    stand_in::settle(&mut cuda.command, nvcc);
     let soak = &["test", "--workspace", "--test", "versions_come_and_go", "--", "--ignored", "--nocapture"];
     let soak = ci.soak.then(|| step("soak", soak));
     let checks = [
@@ -84,8 +77,9 @@ fn steps(ci: &Ci, nvcc: Option<&Path>) -> Result<Vec<Step>> {
         step("tests", tests),
         step("doc tests", &["test", "--doc", "--workspace"]),
         docs,
+        cuda,
     ];
-    Ok(checks.into_iter().chain(cuda).chain(soak).chain([Step { name: "demo", command: demo }]).collect())
+    Ok(checks.into_iter().chain(soak).chain([Step { name: "demo", command: demo }]).collect())
 }
 
 fn has_nextest() -> bool {
@@ -109,16 +103,14 @@ mod tests {
 
     #[test]
     fn the_demonstration_comes_last_and_keeps_to_the_build_folder() {
-        let steps = steps(&Ci { soak: true, cuda: true }, Some(Path::new("/nvcc"))).unwrap();
+        let steps = steps(&Ci { soak: true }, Path::new("/nvcc")).unwrap();
         assert_eq!(steps.last().map(|step| step.name), Some("demo"));
         assert!(Path::new(DEMO_DIR).starts_with("target"));
     }
 
     #[test]
-    fn the_code_for_cuda_is_checked_when_asked_with_the_stand_in() {
-        let of = |nvcc: Option<&Path>| steps(&Ci { soak: false, cuda: nvcc.is_some() }, nvcc).unwrap();
-        assert!(of(None).iter().all(|step| step.name != "cuda"));
-        let steps = of(Some(Path::new("/nvcc")));
+    fn the_code_for_cuda_is_checked_with_the_stand_in() {
+        let steps = steps(&Ci { soak: false }, Path::new("/nvcc")).unwrap();
         let step = steps.iter().find(|step| step.name == "cuda").unwrap();
         let nvcc = step.command.get_envs().find(|(name, _)| *name == "NVCC").and_then(|(_, path)| path);
         assert_eq!(nvcc, Some("/nvcc".as_ref()));
