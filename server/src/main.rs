@@ -9,6 +9,7 @@ use vitrine_server::{
     run, telemetry,
 };
 
+/// Of the C code as well (SQLite): libc's allocator keeps an arena for each thread that opened a database.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
