@@ -94,11 +94,8 @@ pub async fn beside(bench: &Bench, rows: &[Row], capacity: f64) -> Result<Vec<Va
     let mut figures = vec![json!({"jobs": "none", "us_p50": micros(alone.at(0.5)), "us_p99": micros(alone.at(0.99))})];
     let apart = Batcher::start("apart", DeviceOptions::default())?;
     for way in WAYS {
-        let options = LaneOptions {
-            max_batch_rows: 1,
-            cost: RowCost::from_fn(1, |_| JOB / way.rows),
-            ..LaneOptions::default()
-        };
+        let options =
+            LaneOptions { max_batch_rows: 1, cost: RowCost::from_fn(1, |_| JOB / way.rows), ..LaneOptions::default() };
         let runner = Spin { turns: turns(JOB / way.rows), apart: way.apart };
         let device = if way.apart { &apart } else { &bench.device };
         let slow = device.open_lane("pictures/1", Box::new(runner), options)?;
