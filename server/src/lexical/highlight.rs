@@ -32,7 +32,9 @@ impl Highlighter {
 
     fn of(terms: FxHashSet<String>) -> Self {
         let mut beginnings = Beginnings::default();
-        terms.iter().for_each(|term| beginnings.add(term.trim_start_matches(STEM_MARK)));
+        for term in &terms {
+            beginnings.add(term.trim_start_matches(STEM_MARK));
+        }
         Self { terms, beginnings }
     }
 
