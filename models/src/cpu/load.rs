@@ -73,13 +73,13 @@ impl Reader<'_> {
     fn layer<K: Kernels>(&self, name: &str, before: &NormWeights) -> CandleResult<Layer<K>> {
         let Sizes { hidden, intermediate, .. } = self.sizes;
         let mut projections = Linear::new(hidden, 3 * hidden);
-        let mut heads_grid = Grid::default();
-        for (part, of) in ["query", "key", "value"].iter().enumerate() {
-            let matrix = self.layer_weights(&format!("{name}.attention.self.{of}"), (hidden, hidden))?;
+        let of = |part: &str| self.layer_weights(&format!("{name}.attention.self.{part}"), (hidden, hidden));
+        let [queries, keys, values] = [of("query")?, of("key")?, of("value")?];
+        for (part, matrix) in [&queries, &keys, &values].into_iter().enumerate() {
             projections.set(part * hidden, &matrix.weights, &matrix.bias, (hidden, &before.grid));
-            // Of the last, the values: what heads make of them lies between them.
-            heads_grid = matrix.grid_after::<K>(before);
         }
+        // What heads make of values lies between them.
+        let heads_grid = values.grid_after::<K>(before);
         let linear = |of: &str, (inputs, outputs): (usize, usize), grid: &Grid| {
             let matrix = self.layer_weights(&format!("{name}.{of}"), (inputs, outputs))?;
             let mut linear = Linear::new(inputs, outputs);
