@@ -11,7 +11,7 @@ use super::Isa;
 use super::avx512::{Sixteen, SixteenSums};
 use super::avx512bf16::Avx512Bf16;
 use super::bf16::Pair;
-use super::kernels::{Kernels, Operation};
+use super::kernels::{Kernels, runs_with};
 use super::tile::Tile;
 use super::tiles::{self, Instructions};
 
@@ -39,16 +39,7 @@ impl Kernels for Amx {
         self
     }
 
-    #[inline]
-    fn run<O: Operation<Self>>(self, operation: O) -> O::Output {
-        #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-        fn compiled<O: Operation<Amx>>(operation: O) -> O::Output {
-            // SAFETY: whoever called had the CPU checked.
-            unsafe { operation.run() }
-        }
-        // SAFETY: `detect` has seen that the CPU has all of them.
-        unsafe { compiled(operation) }
-    }
+    runs_with!("avx512f,avx512bw,avx512bf16");
 
     fn product(self, tile: Tile<'_, Self>) {
         let Tile { rows, stride, count, panel, out } = tile;

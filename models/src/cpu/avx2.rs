@@ -11,7 +11,7 @@ use std::arch::x86_64::{
 use half::f16;
 
 use super::Isa;
-use super::kernels::{Kernels, Operation, units_of_f32};
+use super::kernels::{Kernels, runs_with, units_of_f32};
 use super::simd::{Simd, Sums};
 
 /// Only [`Kernels::detect`] makes one.
@@ -137,16 +137,7 @@ impl Kernels for Avx2 {
         found.then_some(Self(()))
     }
 
-    #[inline]
-    fn run<O: Operation<Self>>(self, operation: O) -> O::Output {
-        #[target_feature(enable = "avx2,fma,f16c")]
-        fn compiled<O: Operation<Avx2>>(operation: O) -> O::Output {
-            // SAFETY: whoever called had the CPU checked.
-            unsafe { operation.run() }
-        }
-        // SAFETY: `detect` has seen that the CPU has all of them.
-        unsafe { compiled(operation) }
-    }
+    runs_with!("avx2,fma,f16c");
 
     units_of_f32!(Eight);
 }

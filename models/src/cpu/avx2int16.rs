@@ -9,7 +9,7 @@ use std::arch::x86_64::{
 
 use super::Isa;
 use super::avx2::{Avx2, Eight, EightSums};
-use super::kernels::{Kernels, Operation};
+use super::kernels::{Kernels, runs_with};
 use super::simd::{Accumulator, Sums as _};
 
 /// Only [`Kernels::detect`] makes one.
@@ -53,16 +53,7 @@ impl Kernels for Avx2Int16 {
         self.0
     }
 
-    #[inline]
-    fn run<O: Operation<Self>>(self, operation: O) -> O::Output {
-        #[target_feature(enable = "avx2,fma,f16c")]
-        fn compiled<O: Operation<Avx2Int16>>(operation: O) -> O::Output {
-            // SAFETY: whoever called had the CPU checked.
-            unsafe { operation.run() }
-        }
-        // SAFETY: `detect` has seen that the CPU has all of them.
-        unsafe { compiled(operation) }
-    }
+    runs_with!("avx2,fma,f16c");
 
     fn unit(numbers: &[f32]) -> Pair {
         [0, 1].map(|at| numbers.get(at).map_or(0, |number| number.round_ties_even() as i16))

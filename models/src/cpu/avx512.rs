@@ -10,7 +10,7 @@ use std::arch::x86_64::{
 use half::f16;
 
 use super::Isa;
-use super::kernels::{Kernels, Operation, units_of_f32};
+use super::kernels::{Kernels, runs_with, units_of_f32};
 use super::simd::{Simd, Sums};
 
 /// Only [`Kernels::detect`] makes one.
@@ -126,16 +126,7 @@ impl Kernels for Avx512 {
         (is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw")).then_some(Self(()))
     }
 
-    #[inline]
-    fn run<O: Operation<Self>>(self, operation: O) -> O::Output {
-        #[target_feature(enable = "avx512f,avx512bw")]
-        fn compiled<O: Operation<Avx512>>(operation: O) -> O::Output {
-            // SAFETY: whoever called had the CPU checked.
-            unsafe { operation.run() }
-        }
-        // SAFETY: `detect` has seen that the CPU has both.
-        unsafe { compiled(operation) }
-    }
+    runs_with!("avx512f,avx512bw");
 
     units_of_f32!(Sixteen);
 }

@@ -10,7 +10,7 @@ use std::mem::transmute;
 use super::Isa;
 use super::avx512::{Avx512, Sixteen, SixteenSums};
 use super::bf16::Pair;
-use super::kernels::{Kernels, Operation};
+use super::kernels::{Kernels, runs_with};
 
 /// Only [`Kernels::detect`] makes one.
 #[derive(Clone, Copy)]
@@ -35,16 +35,7 @@ impl Kernels for Avx512Bf16 {
         self
     }
 
-    #[inline]
-    fn run<O: Operation<Self>>(self, operation: O) -> O::Output {
-        #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-        fn compiled<O: Operation<Avx512Bf16>>(operation: O) -> O::Output {
-            // SAFETY: whoever called had the CPU checked.
-            unsafe { operation.run() }
-        }
-        // SAFETY: `detect` has seen that the CPU has all of them.
-        unsafe { compiled(operation) }
-    }
+    runs_with!("avx512f,avx512bw,avx512bf16");
 
     fn unit(numbers: &[f32]) -> Pair {
         Pair::of(numbers)

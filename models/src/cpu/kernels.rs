@@ -131,6 +131,25 @@ macro_rules! units_of_f32 {
 }
 pub(super) use units_of_f32;
 
+/// [`Kernels::run`] of those that need instructions of these names, of which `detect` has seen all.
+#[cfg(target_arch = "x86_64")]
+macro_rules! runs_with {
+    ($features:literal) => {
+        #[inline]
+        fn run<O: $crate::cpu::kernels::Operation<Self>>(self, operation: O) -> O::Output {
+            #[target_feature(enable = $features)]
+            fn compiled<K: Kernels, O: $crate::cpu::kernels::Operation<K>>(operation: O) -> O::Output {
+                // SAFETY: whoever called had the CPU checked.
+                unsafe { operation.run() }
+            }
+            // SAFETY: `detect` has seen that the CPU has all of them.
+            unsafe { compiled::<Self, O>(operation) }
+        }
+    };
+}
+#[cfg(target_arch = "x86_64")]
+pub(super) use runs_with;
+
 /// Something that is compiled for every instruction set.
 pub(super) trait Operation<K: Kernels> {
     /// What it returns.
