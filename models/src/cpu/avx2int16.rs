@@ -9,6 +9,7 @@ use std::arch::x86_64::{
 
 use super::Isa;
 use super::avx2::{Avx2, Eight, EightSums};
+use super::grid::whole;
 use super::kernels::{Kernels, runs_with};
 use super::simd::{Accumulator, Sums as _};
 
@@ -56,7 +57,7 @@ impl Kernels for Avx2Int16 {
     runs_with!("avx2,fma,f16c");
 
     fn unit(numbers: &[f32]) -> Pair {
-        [0, 1].map(|at| numbers.get(at).map_or(0, |number| number.round_ties_even() as i16))
+        [0, 1].map(|at| numbers.get(at).map_or(0, |number| whole(*number) as i16))
     }
 
     fn across(rows: &[&[Pair]], to: &mut [Pair]) {
