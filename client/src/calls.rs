@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::{Response, Status, Streaming};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+use vitrine::inference::{ModelInferRequest, ModelInferResponse};
 use vitrine::v1::{
     Catalog, Control, CreateCatalogRequest, DeleteControlRequest, DeleteItemRequest, EraseUserRequest,
     EraseUserResponse, Event, ExportEventsRequest, ExportUserRequest, FeedbackRequest, FeedbackResponse,
@@ -141,6 +142,11 @@ impl Client {
     call! {
         /// Erases every event of one person. Sent once: a second attempt would find nothing to count.
         privacy.erase_user(EraseUserRequest) -> EraseUserResponse, "EraseUser", Repeat::Unsafe
+    }
+
+    call! {
+        /// What a model by itself makes of its input (Open Inference Protocol).
+        inference.model_infer(ModelInferRequest) -> ModelInferResponse, "ModelInfer", Repeat::Safe
     }
 
     /// Makes pictures; each comes when it is done. Sent once.

@@ -7,9 +7,12 @@ use tonic::{
     Code, Request, Response, Status,
     transport::{Channel, Endpoint},
 };
-use vitrine::v1::{
-    catalog_service_client::CatalogServiceClient, model_service_client::ModelServiceClient,
-    privacy_service_client::PrivacyServiceClient, storefront_service_client::StorefrontServiceClient,
+use vitrine::{
+    inference::grpc_inference_service_client::GrpcInferenceServiceClient,
+    v1::{
+        catalog_service_client::CatalogServiceClient, model_service_client::ModelServiceClient,
+        privacy_service_client::PrivacyServiceClient, storefront_service_client::StorefrontServiceClient,
+    },
 };
 
 use crate::{
@@ -91,6 +94,13 @@ impl Client {
     pub(crate) fn privacy(&self) -> PrivacyServiceClient<Channel> {
         let limit = self.options.max_message_bytes;
         PrivacyServiceClient::new(self.channel()).max_decoding_message_size(limit).max_encoding_message_size(limit)
+    }
+
+    pub(crate) fn inference(&self) -> GrpcInferenceServiceClient<Channel> {
+        let limit = self.options.max_message_bytes;
+        GrpcInferenceServiceClient::new(self.channel())
+            .max_decoding_message_size(limit)
+            .max_encoding_message_size(limit)
     }
 
     pub(crate) fn model(&self) -> ModelServiceClient<Channel> {

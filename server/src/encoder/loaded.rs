@@ -16,7 +16,7 @@ use tokio::task;
 use super::{EncoderError, QUERY_CACHE, load::Tokenize, states::Requests};
 use crate::batch::{BatchError, Class, Lane, Output, Row};
 
-/// Texts up to this long are tokenised where they are; longer ones, and many, where blocking does no harm.
+/// Texts up to this long together are tokenised where they are; longer ones where blocking does no harm.
 const SHORT_TEXT_BYTES: usize = 2_000;
 
 /// About what the cache needs for an entry besides its text and its vector.
@@ -121,13 +121,8 @@ impl Encoder {
     }
 
     async fn embed_one(&self, text: &str, deadline: Option<Instant>) -> Result<Arc<[f32]>, EncoderError> {
-        let row = if text.len() <= SHORT_TEXT_BYTES {
-            self.tokenize.row(text).map_err(|detail| EncoderError::Failed { detail })?
-        } else {
-            let mut rows = self.rows(vec![text.to_owned()]).await?;
-            rows.pop().unwrap_or_default()
-        };
-        let mut outputs = self.lane.run(vec![row], Class::Interactive, deadline).await?;
+        let row = self.rows(vec![text.to_owned()]).await?;
+        let mut outputs = self.lane.run(row, Class::Interactive, deadline).await?;
         Ok(outputs.pop().unwrap_or_default().into())
     }
 
@@ -178,8 +173,13 @@ impl Encoder {
 
     async fn rows(&self, texts: Vec<String>) -> Result<Vec<Row>, EncoderError> {
         let tokenize = Arc::clone(&self.tokenize);
-        let rows = task::spawn_blocking(move || texts.iter().map(|text| tokenize.row(text)).collect());
-        let rows: Result<_, String> = rows.await.map_err(|error| EncoderError::Failed { detail: error.to_string() })?;
+        let short = texts.iter().map(String::len).sum::<usize>() <= SHORT_TEXT_BYTES;
+        let work = move || -> Result<Vec<Row>, String> { texts.iter().map(|text| tokenize.row(text)).collect() };
+        let rows = if short {
+            work()
+        } else {
+            task::spawn_blocking(work).await.map_err(|error| EncoderError::Failed { detail: error.to_string() })?
+        };
         rows.map_err(|detail| EncoderError::Failed { detail })
     }
 }

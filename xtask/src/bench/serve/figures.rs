@@ -19,6 +19,10 @@ pub struct Round {
     pub one_new: Loaded,
     /// The forward passes of that.
     pub forward: Forward,
+    /// Embeddings by themselves.
+    pub one_embedding: Loaded,
+    /// The forward passes of that.
+    pub embedding_forward: Forward,
     pub one_seen: Loaded,
     pub many_new: Loaded,
     pub many_seen: Loaded,
@@ -51,12 +55,19 @@ impl Round {
         self.one_new.latency.mean().saturating_sub(self.forward.mean())
     }
 
+    /// What an embedding takes beside its forward pass.
+    fn embedding_overhead(&self) -> Duration {
+        self.one_embedding.latency.mean().saturating_sub(self.embedding_forward.mean())
+    }
+
     pub fn tell(&self) {
         println!(
-            "one caller: new {} (p99 {}; forward pass {}), seen {} (p99 {}); {CALLERS} callers: new {:.0}/s, seen {:.0}/s",
+            "one caller: new {} (p99 {}; forward pass {}), embedding {} (forward pass {}), seen {} (p99 {}); {CALLERS} callers: new {:.0}/s, seen {:.0}/s",
             millis(self.one_new.latency.at(0.5)),
             millis(self.one_new.latency.at(0.99)),
             millis(self.forward.mean()),
+            millis(self.one_embedding.latency.at(0.5)),
+            millis(self.embedding_forward.mean()),
             millis(self.one_seen.latency.at(0.5)),
             millis(self.one_seen.latency.at(0.99)),
             self.many_new.rate(),
@@ -131,6 +142,7 @@ impl Figures {
         let mut line = serde_json::Map::new();
         for (name, value) in [
             ("one_new", self.latency(|round| &round.one_new)),
+            ("one_embedding", self.latency(|round| &round.one_embedding)),
             ("one_seen", self.latency(|round| &round.one_seen)),
             ("many_new", self.latency(|round| &round.many_new)),
             ("many_seen", self.latency(|round| &round.many_seen)),
@@ -142,6 +154,7 @@ impl Figures {
         let of = |of: fn(&Round) -> f64| rounded(median(self.rounds.iter().map(of)));
         line.insert("forward_ms".to_owned(), of(|round| ms(round.forward.mean())).into());
         line.insert("overhead_ms".to_owned(), of(|round| ms(round.overhead())).into());
+        line.insert("embedding_overhead_ms".to_owned(), of(|round| ms(round.embedding_overhead())).into());
         for (name, of) in [
             ("ready_s", (|start| start.ready) as fn(&ColdStart) -> Duration),
             ("first_meaning_s", |start| start.meaning),
@@ -182,12 +195,16 @@ impl Level {
 type Of = fn(&Round) -> f64;
 
 /// Lines of times, in milliseconds.
-const TIMES: [(&str, Of, &str); 8] = [
+const TIMES: [(&str, Of, &str); 12] = [
     ("one caller, new queries: p50", |round| ms(round.one_new.latency.at(0.5)), " ms"),
     ("   p99", |round| ms(round.one_new.latency.at(0.99)), " ms"),
     ("   mean", |round| ms(round.one_new.latency.mean()), " ms"),
     ("   the forward pass of that: mean", |round| ms(round.forward.mean()), " ms"),
     ("   all else: mean", |round| ms(round.overhead()), " ms"),
+    ("one caller, embeddings (ModelInfer): p50", |round| ms(round.one_embedding.latency.at(0.5)), " ms"),
+    ("   mean", |round| ms(round.one_embedding.latency.mean()), " ms"),
+    ("   the forward pass of that: mean", |round| ms(round.embedding_forward.mean()), " ms"),
+    ("   all else: mean", |round| ms(round.embedding_overhead()), " ms"),
     ("one caller, queries seen before: p50", |round| ms(round.one_seen.latency.at(0.5)), " ms"),
     ("   p99", |round| ms(round.one_seen.latency.at(0.99)), " ms"),
     ("32 callers, new queries: p50", |round| ms(round.many_new.latency.at(0.5)), " ms"),

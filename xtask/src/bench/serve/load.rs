@@ -1,4 +1,4 @@
-//! Searches by meaning, at some pace, and what came of them.
+//! Searches by meaning, and embeddings by themselves, at some pace, and what came of them.
 
 use std::{
     io,
@@ -7,13 +7,16 @@ use std::{
 };
 
 use anyhow::Result;
-use vitrine::v1::{RequestContext, SearchMode, SearchRequest, search_request::Query};
+use vitrine::{
+    inference::{InferTensorContents, ModelInferRequest, model_infer_request::InferInputTensor},
+    v1::{RequestContext, SearchMode, SearchRequest, search_request::Query},
+};
 use vitrine_client::{
     Client, Error,
     load::{self, Load, Pace},
 };
 
-use super::place::CATALOG;
+use super::place::{CATALOG, ENCODER};
 use crate::bench::{process, queries::Queries, spread::Spread};
 
 /// Sends searches.
@@ -56,22 +59,38 @@ impl Searcher {
 
     /// Searches for what nobody has searched for before.
     pub async fn new_queries(&self, queries: &Arc<Queries>, pace: Pace, duration: Duration) -> Result<Loaded> {
-        let queries = Arc::clone(queries);
-        self.load(Load { pace, duration }, move |_| queries.next()).await
+        let (queries, client) = (Arc::clone(queries), self.client.clone());
+        let call = move |_| {
+            let (client, text) = (client.clone(), queries.next());
+            async move { search(&client, text).await }
+        };
+        self.load(Load { pace, duration }, call).await
     }
 
     /// Searches for what was searched for before, in turn.
     pub async fn seen_queries(&self, queries: &Arc<Queries>, pace: Pace, duration: Duration) -> Result<Loaded> {
-        let queries = Arc::clone(queries);
-        self.load(Load { pace, duration }, move |turn| queries.sent(turn)).await
-    }
-
-    async fn load(&self, load: Load, text: impl Fn(u64) -> String + Send + Sync + 'static) -> Result<Loaded> {
-        let client = self.client.clone();
+        let (queries, client) = (Arc::clone(queries), self.client.clone());
         let call = move |turn| {
-            let (client, text) = (client.clone(), text(turn));
+            let (client, text) = (client.clone(), queries.sent(turn));
             async move { search(&client, text).await }
         };
+        self.load(Load { pace, duration }, call).await
+    }
+
+    /// Asks for the embeddings of what was searched for before, in turn: they are not kept, as those of queries are.
+    pub async fn embeddings(&self, queries: &Arc<Queries>, pace: Pace, duration: Duration) -> Result<Loaded> {
+        let (queries, client) = (Arc::clone(queries), self.client.clone());
+        let call = move |turn| {
+            let (client, text) = (client.clone(), queries.sent(turn));
+            async move { embed(&client, text).await }
+        };
+        self.load(Load { pace, duration }, call).await
+    }
+
+    async fn load<F>(&self, load: Load, call: impl Fn(u64) -> F + Send + Sync + 'static) -> Result<Loaded>
+    where
+        F: Future<Output = Result<(), Error>> + Send + 'static,
+    {
         let before = self.processor()?;
         let started = Instant::now();
         let mut calls = load::start(load, call)?;
@@ -104,4 +123,19 @@ pub async fn search(client: &Client, text: String) -> Result<(), Error> {
         ..SearchRequest::default()
     };
     client.search(request).await.map(drop)
+}
+
+/// Asks the encoder for a text's embedding.
+async fn embed(client: &Client, text: String) -> Result<(), Error> {
+    let contents = InferTensorContents { bytes_contents: vec![text.into()], ..InferTensorContents::default() };
+    let input = InferInputTensor {
+        name: "text".to_owned(),
+        datatype: "BYTES".to_owned(),
+        shape: vec![1],
+        contents: Some(contents),
+        ..InferInputTensor::default()
+    };
+    let request =
+        ModelInferRequest { model_name: ENCODER.to_owned(), inputs: vec![input], ..ModelInferRequest::default() };
+    client.model_infer(request).await.map(drop)
 }

@@ -103,10 +103,13 @@ async fn measure(serve: &Serve, films: &Films, place: &mut Place) -> Result<Figu
         let before = place.forward().await?;
         let one_new = searcher.new_queries(&fresh, Pace::Callers(1), serve.duration).await?;
         let forward = place.forward().await?.since(before);
+        let before = place.forward().await?;
+        let one_embedding = searcher.embeddings(&fresh, Pace::Callers(1), serve.duration).await?;
+        let embedding_forward = place.forward().await?.since(before);
         let one_seen = searcher.seen_queries(&fresh, Pace::Callers(1), serve.duration).await?;
         let many_new = searcher.new_queries(&fresh, Pace::Callers(CALLERS), serve.duration).await?;
         let many_seen = searcher.seen_queries(&fresh, Pace::Callers(CALLERS), serve.duration).await?;
-        let round = Round { one_new, forward, one_seen, many_new, many_seen };
+        let round = Round { one_new, forward, one_embedding, embedding_forward, one_seen, many_new, many_seen };
         round.tell();
         rounds.push(round);
     }

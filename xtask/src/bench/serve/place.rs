@@ -24,6 +24,8 @@ use crate::{
 
 /// The catalog's resource name.
 pub const CATALOG: &str = "catalogs/films";
+/// The encoder's name, as [`programs::pull_encoder`] has it.
+pub const ENCODER: &str = "minilm";
 /// How often a server that starts is asked.
 const ASK: Duration = Duration::from_millis(2);
 /// Counted by the batcher: how long batches ran.
