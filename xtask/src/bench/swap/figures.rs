@@ -35,6 +35,9 @@ pub struct Figures<'a> {
     steady: Searched,
     indexing: Searched,
     swapping: Searched,
+    /// p99 of the median swap, and of the median time between two: a machine that others use has slow minutes, which pooled
+    /// searches mix with what a swap does.
+    medians: [Duration; 2],
     /// While a version was in one of its states on the way to the swap, and in the second after the one before was gone.
     phases: Vec<(&'static str, Searched)>,
     all: Searched,
@@ -56,6 +59,7 @@ struct Line {
     requests: usize,
     failed: usize,
     p99_ratio: f64,
+    median_p99_ratio: f64,
     switch_ms_p99: f64,
     rss_growth: f64,
     wrong_version: usize,
@@ -106,6 +110,8 @@ impl<'a> Figures<'a> {
         let history = History::new(FIRST, &moves);
         let answers = || story.searches.iter().filter_map(|search| search.outcome.ok());
         let while_in = |spans: &[Span]| Searched::of(story.searches.iter().filter(|search| within(spans, search)));
+        let median_p99 =
+            |spans: &[Span]| Spread::of(spans.iter().map(|&span| while_in(&[span]).latency.at(0.99))).at(0.5);
         let unloading: Vec<Span> = story.swaps.iter().map(|swapped| swapped.unloading).collect();
         let mut phases: Vec<_> =
             PHASES.iter().map(|&(name, state)| (name, while_in(&spans_in(story, state)))).collect();
@@ -116,6 +122,7 @@ impl<'a> Figures<'a> {
             steady: while_in(&story.steady),
             indexing: while_in(&[story.indexing]),
             swapping: while_in(&around),
+            medians: [median_p99(&around), median_p99(&story.steady)],
             all: Searched::of(&story.searches),
             wrong_version: answers().filter(|answer| answer.version.is_some() && !history.explains(answer)).count(),
             words_only: answers().filter(|answer| answer.version.is_none()).count(),
@@ -194,6 +201,13 @@ impl<'a> Figures<'a> {
                 ratio(p99, self.steady.latency.at(0.99)),
             );
         }
+        let [swap, between] = self.medians;
+        println!(
+            "p99 of the median swap {}, of the median time between {}: ratio {:.2}",
+            millis(swap),
+            millis(between),
+            ratio(swap, between)
+        );
         for (code, count) in &self.all.failed {
             println!("failed with {code}: {count}");
         }
@@ -246,6 +260,7 @@ impl<'a> Figures<'a> {
             requests: self.all.count,
             failed: self.all.failures(),
             p99_ratio: rounded(self.p99_ratio()),
+            median_p99_ratio: rounded(ratio(self.medians[0], self.medians[1])),
             switch_ms_p99: ms(&self.switches(), 0.99),
             rss_growth: rounded(self.growth()),
             wrong_version: self.wrong_version,
