@@ -3,6 +3,7 @@
 //! - [`Client`]: one method for each call of the API, with a deadline on every call and retries where they are safe;
 //! - [`import`]: long uploads of items and events that go on where a broken connection left them;
 //! - [`json`]: items, events, controls and answers as JSON, the way files and `--json` have them;
+//! - [`parquet`]: the same from Parquet files;
 //! - [`load`]: load for measuring, as the command `vitrine bench` makes it;
 //! - [`Error`]: what went wrong, and what to do about it.
 //!
@@ -31,6 +32,7 @@ pub mod import;
 pub mod json;
 pub mod load;
 mod options;
+pub mod parquet;
 mod retry;
 mod stream;
 

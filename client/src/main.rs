@@ -4,7 +4,6 @@ mod arguments;
 mod command;
 mod exit;
 mod output;
-mod parquet;
 
 use std::process::ExitCode;
 

@@ -10,16 +10,16 @@ use clap::{Args, Subcommand};
 use prost_types::Timestamp;
 use tokio_stream::StreamExt as _;
 use vitrine::v1::{Event, ExportEventsRequest};
-use vitrine_client::{Answers, Client, json};
+use vitrine_client::{Answers, Client, json, parquet::is_parquet};
 
 use super::{
+    event_file::EventFile,
     export::write_file,
     import::{Import, Telling},
 };
 use crate::{
     arguments::{Global, time},
     exit,
-    parquet::{EventFile, is_parquet},
 };
 
 /// How an event is written.

@@ -21,13 +21,13 @@ use vitrine_client::{
     Client, Error,
     import::{ImportOptions, ImportSummary, ImportUpdate},
     json::{JsonError, Line, LineReader},
+    parquet::{self, is_parquet},
 };
 
 use crate::{
     arguments::Global,
     exit,
     output::{Output, counted, grouped, line, printable},
-    parquet::{self, is_parquet},
 };
 
 /// How many broken lines are told one by one.

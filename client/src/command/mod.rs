@@ -3,6 +3,7 @@
 mod bench;
 mod catalogs;
 mod controls;
+mod event_file;
 mod events;
 mod export;
 mod feedback;

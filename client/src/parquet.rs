@@ -1,23 +1,30 @@
-//! The rows of a Parquet file as lines of JSON, so that what is said of lines is true of rows.
+//! The rows of a Parquet file as lines of JSON, so that what is said of lines is true of rows. The columns have the names of the JSON
+//! fields; lists are `LIST`s and objects groups, as engines write them.
 
-use std::io;
+use std::{io, path::Path};
 
-use jiff::{Timestamp, civil::Date};
-use parquet::{
+use ::parquet::{
     data_type::Decimal,
     errors::ParquetError,
     file::reader::{FileReader, SerializedFileReader},
     record::{Field, Row, reader::RowIter},
 };
+use jiff::{Timestamp, civil::Date};
 use serde_json::{Map, Number, Value};
-use vitrine_client::json::Line;
+
+use crate::json::Line;
 
 /// A column that holds JSON as a text: what a shop keeps there has no common type.
 const JSON_COLUMN: &str = "attributes";
 
+/// Whether a file is to be taken for Parquet: by its name.
+pub fn is_parquet(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"))
+}
+
 /// The rows of a file, from 1; `bytes` is each one's share of the file. A file that cannot be read any further ends with
 /// an error.
-pub fn lines<R: parquet::file::reader::ChunkReader + 'static>(
+pub fn lines<R: ::parquet::file::reader::ChunkReader + 'static>(
     reader: SerializedFileReader<R>,
     bytes: u64,
 ) -> impl Iterator<Item = io::Result<Line>> {
@@ -104,7 +111,7 @@ fn decimal(value: &Decimal) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use parquet::data_type::ByteArray;
+    use ::parquet::data_type::ByteArray;
 
     use super::*;
 

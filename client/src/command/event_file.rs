@@ -188,7 +188,7 @@ mod tests {
         }
         file.finish().unwrap();
         let reader = SerializedFileReader::try_from(path.as_path()).unwrap();
-        let back: Vec<Event> = super::super::lines(reader, 0)
+        let back: Vec<Event> = vitrine_client::parquet::lines(reader, 0)
             .map(|line| json::parse_event(&line.unwrap().text.unwrap()).unwrap())
             .collect();
         assert!(back == all, "{:?}", back.iter().zip(&all).find(|(back, event)| back != event));
