@@ -85,6 +85,9 @@ pub struct TrainingData {
     /// The position in the log up to which it was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watermark: Option<u64>,
+    /// Tells other data apart, in hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
 }
 
 /// A file's path inside a version's folder: relative, `/` between parts, never leaving the folder.
@@ -279,7 +282,11 @@ mod tests {
         let mut written = manifest();
         written.parent = Version::new(2);
         written.metrics.insert("ndcg@10".to_owned(), 0.84);
-        written.training_data = Some(TrainingData { name: "catalogs/grocery".to_owned(), watermark: Some(7) });
+        written.training_data = Some(TrainingData {
+            name: "catalogs/grocery".to_owned(),
+            watermark: Some(7),
+            hash: Some("2c26b46b".to_owned()),
+        });
         fs::write(folder.path().join(MANIFEST), serde_json::to_vec(&written).unwrap()).unwrap();
         assert_eq!(Manifest::read(folder.path()).unwrap(), written);
     }

@@ -8,7 +8,8 @@ use candle_core::{Device, Tensor};
 
 use crate::{Backend, ModelError, Precision, Ragged, TextEncoder, files};
 
-const FILE: &str = "golden.safetensors";
+/// Where a version has them.
+pub(crate) const GOLDEN: &str = "golden.safetensors";
 
 /// The tolerance where a version's manifest names none: room for another processor's order of summing, and for 16 bits
 /// where it computes with those; none for other weights.
@@ -45,7 +46,7 @@ pub enum GoldenCheck {
 /// # Errors
 /// What [`TextEncoder::embed`] returns, or that the file cannot be written.
 pub fn write_golden(dir: &Path, encoder: &TextEncoder, texts: &[&str]) -> Result<PathBuf, ModelError> {
-    let path = dir.join(FILE);
+    let path = dir.join(GOLDEN);
     let tokenizer = encoder.tokenizer();
     let rows = texts.iter().map(|text| tokenizer.encode(text)).collect::<Result<Ragged, _>>()?;
     if rows.is_empty() {
@@ -69,7 +70,7 @@ pub fn write_golden(dir: &Path, encoder: &TextEncoder, texts: &[&str]) -> Result
 /// [`ModelError::NotFinite`] when an output is not finite; [`ModelError::Golden`] when an element is more than
 /// `tolerance` away from its recording; a damaged recording; the device's failure.
 pub fn check_golden(dir: &Path, encoder: &TextEncoder, tolerance: f32) -> Result<GoldenCheck, ModelError> {
-    let path = dir.join(FILE);
+    let path = dir.join(GOLDEN);
     encoder.embed(&made_up_rows(encoder))?;
     if !path.exists() {
         return Ok(GoldenCheck::NotRecorded);
@@ -84,7 +85,7 @@ pub fn check_golden(dir: &Path, encoder: &TextEncoder, tolerance: f32) -> Result
 }
 
 /// The row with the largest difference of one element, and that difference; a recorded NaN differs infinitely.
-fn largest_difference(computed: &[Vec<f32>], recorded: &[Vec<f32>]) -> (usize, f32) {
+pub(crate) fn largest_difference(computed: &[Vec<f32>], recorded: &[Vec<f32>]) -> (usize, f32) {
     let difference = |(a, b): (&f32, &f32)| if b.is_nan() { f32::INFINITY } else { (a - b).abs() };
     computed
         .iter()

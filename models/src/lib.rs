@@ -8,6 +8,9 @@
 //! - [`Tokenizer`]: text to token ids, as the version's `tokenizer.json` says; shared by any number of threads.
 //! - [`Ragged`]: rows of different lengths, end to end.
 //! - [`TextEncoder`]: a loaded version of task `text-embedding`; kinds: `bert`.
+//! - [`SequenceModel`]: a loaded version of task `sequence-recommendation`; kinds: `sasrec` ([`SasRec`]), `gru4rec` ([`Gru4Rec`]).
+//! - [`ClickModel`]: a loaded version of task `ctr-ranking`, over [`Fields`]; kinds: `deepfm` ([`DeepFm`]), `dcn-v2` ([`DcnV2`]).
+//! - [`SequenceNetwork`], [`ClickNetwork`]: the same networks, to learn as well; [`Mode`], [`start`], [`cross_entropy`]: what they need for it.
 //! - [`write_golden`], [`check_golden`]: recorded rows that prove a loaded version computes what it should.
 //! - [`Products`]: inner products of a vector with many stored ones, on the same instruction sets.
 //! - [`DeviceSpec`]: where a version runs, `cpu` or `cuda:N`; [`Backend`], [`Isa`], [`Precision`]: on what.
@@ -19,26 +22,47 @@
 mod backend;
 mod bert;
 mod buckets;
+mod click_model;
 mod cpu;
+mod dcn_v2;
+mod deepfm;
 mod device;
 mod error;
+mod fields;
 mod files;
 mod golden;
+mod gru4rec;
 mod head;
+mod losses;
 mod padded_bert;
+mod perceptron;
 mod pooling;
 mod precision;
 mod ragged;
+mod sasrec;
+mod sequence;
+mod sequence_model;
 mod text_encoder;
 mod tokenizer;
+mod training;
 mod weights;
 
 pub use backend::Backend;
+pub use click_model::{ClickModel, ClickSpec};
 pub use cpu::{Isa, Products};
+pub use dcn_v2::{DcnV2, DcnV2Config};
+pub use deepfm::{DeepFm, DeepFmConfig};
 pub use device::DeviceSpec;
 pub use error::ModelError;
+pub use fields::{ClickNetwork, Encoded, Examples, Field, FieldError, FieldKind, Fields, Value};
 pub use golden::{GoldenCheck, check_golden, golden_tolerance, write_golden};
+pub use gru4rec::{CellKind, Gru4Rec, Gru4RecConfig};
+pub use losses::{cross_entropy, cross_entropy_of_odds};
 pub use precision::Precision;
 pub use ragged::{Ragged, Row};
+pub use sasrec::{SasRec, SasRecConfig};
+pub use sequence::{PADDING, SequenceNetwork, padded};
+pub use sequence_model::{SequenceModel, SequenceSpec};
 pub use text_encoder::TextEncoder;
 pub use tokenizer::Tokenizer;
+pub use training::{Mode, by_name, glorot, start};

@@ -1,0 +1,151 @@
+//! A version of task `sequence-recommendation`: its network, and the items that it knows.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Result, Tensor};
+use candle_nn::VarBuilder;
+use serde::{Deserialize, Serialize};
+
+use crate::golden::{GOLDEN, GoldenCheck, largest_difference};
+use crate::sequence::{SequenceNetwork, padded};
+use crate::training::Mode;
+use crate::weights::Weights;
+use crate::{DeviceSpec, Gru4Rec, Gru4RecConfig, ModelError, SasRec, SasRecConfig, files};
+
+/// Which network it is, and its sizes: the version's `config.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum SequenceSpec {
+    /// A transformer.
+    Sasrec(SasRecConfig),
+    /// A recurrent network.
+    Gru4rec(Gru4RecConfig),
+}
+
+impl SequenceSpec {
+    /// The network with weights from `weights`, which may be variables to learn.
+    ///
+    /// # Errors
+    /// A weight is missing or has another shape, or the sizes do not fit together.
+    pub fn network(&self, weights: &VarBuilder<'_>) -> Result<Box<dyn SequenceNetwork>> {
+        Ok(match self {
+            Self::Sasrec(config) => Box::new(SasRec::new(config.clone(), weights)?),
+            Self::Gru4rec(config) => Box::new(Gru4Rec::new(config.clone(), weights)?),
+        })
+    }
+
+    /// Number of items.
+    pub fn items(&self) -> usize {
+        match self {
+            Self::Sasrec(config) => config.items,
+            Self::Gru4rec(config) => config.items,
+        }
+    }
+
+    /// The longest history that is looked at.
+    pub fn max_length(&self) -> usize {
+        match self {
+            Self::Sasrec(config) => config.max_length,
+            Self::Gru4rec(config) => config.max_length,
+        }
+    }
+}
+
+/// A loaded version.
+pub struct SequenceModel {
+    network: Box<dyn SequenceNetwork>,
+    spec: SequenceSpec,
+    items: Vec<String>,
+    device: Device,
+}
+
+impl SequenceModel {
+    /// Loads `config.json`, `items.json` (the items' own ids, of id 1 first) and `model.safetensors` in `dir`.
+    ///
+    /// # Errors
+    /// A file is missing, damaged or contradicts another, or the device cannot be opened.
+    pub fn load(dir: &Path, device: &DeviceSpec) -> std::result::Result<Self, ModelError> {
+        let spec: SequenceSpec = files::json(&dir.join("config.json"), "; it describes the network")?;
+        let path = dir.join("items.json");
+        let items: Vec<String> = files::json(&path, "; it holds the items that the network knows")?;
+        if items.len() != spec.items() {
+            return Err(ModelError::format(path, format!("{} items; the network knows {}", items.len(), spec.items())));
+        }
+        let mut met = HashSet::new();
+        if let Some(twice) = items.iter().find(|item| !met.insert(item.as_str())) {
+            return Err(ModelError::format(path, format!("`{twice}` is there twice")));
+        }
+        let device = device.open()?;
+        let path = dir.join("model.safetensors");
+        let network = spec.network(&Weights::open(&path)?.on(&device));
+        let network = network.map_err(|error| ModelError::format(path, error))?;
+        Ok(Self { network, spec, items, device })
+    }
+
+    /// The items' own ids, of id 1 first.
+    pub fn items(&self) -> &[String] {
+        &self.items
+    }
+
+    /// What comes next after histories of ids: a score for each item, of id 1 first; one row for each history, none of them empty.
+    ///
+    /// # Errors
+    /// An id is no item, a score is not finite, or the device failed.
+    pub fn scores(&self, histories: &[&[u32]]) -> std::result::Result<Vec<Vec<f32>>, ModelError> {
+        let ids = padded(histories, self.spec.max_length(), &self.device)?;
+        let vectors = self.network.forward(&ids, &mut Mode::serving())?;
+        let last = vectors.narrow(1, ids.dim(1)? - 1, 1)?.squeeze(1)?.contiguous()?;
+        let scores: Vec<Vec<f32>> = last.matmul(&self.network.items()?.t()?)?.to_vec2()?;
+        match scores.iter().position(|row| row.iter().any(|score| !score.is_finite())) {
+            Some(row) => Err(ModelError::NotFinite { row }),
+            None => Ok(scores),
+        }
+    }
+
+    /// Records the scores after histories in `golden.safetensors` in `dir`: `ids` (u32 `[rows, length]`, padded with 0 at the beginning)
+    /// and `scores` (f32 `[rows, items]`).
+    ///
+    /// # Errors
+    /// Those of [`scores`](Self::scores), or the file cannot be written.
+    pub fn write_golden(&self, dir: &Path, histories: &[&[u32]]) -> std::result::Result<PathBuf, ModelError> {
+        let path = dir.join(GOLDEN);
+        let scores = self.scores(histories)?.concat();
+        let tensors = HashMap::from([
+            ("ids", padded(histories, self.spec.max_length(), &Device::Cpu)?),
+            ("scores", Tensor::from_vec(scores, (histories.len(), self.items.len()), &Device::Cpu)?),
+        ]);
+        candle_core::safetensors::save(&tensors, &path).map_err(|error| ModelError::format(&path, error))?;
+        Ok(path)
+    }
+
+    /// Computes what is recorded in `dir` again, and compares.
+    ///
+    /// # Errors
+    /// [`ModelError::Golden`] when a score is more than `tolerance` away from its recording; a damaged recording; the device's failure.
+    pub fn check_golden(&self, dir: &Path, tolerance: f32) -> std::result::Result<GoldenCheck, ModelError> {
+        let path = dir.join(GOLDEN);
+        if !path.exists() {
+            self.scores(&[&[1]])?;
+            return Ok(GoldenCheck::NotRecorded);
+        }
+        let damaged = |error: candle_core::Error| ModelError::format(&path, error);
+        let mut tensors = candle_core::safetensors::load(&path, &Device::Cpu).map_err(damaged)?;
+        let mut take =
+            |name: &str| tensors.remove(name).ok_or_else(|| ModelError::format(&path, format!("it holds no `{name}`")));
+        let ids: Vec<Vec<u32>> = take("ids")?.to_vec2().map_err(damaged)?;
+        let recorded: Vec<Vec<f32>> = take("scores")?.to_vec2().map_err(damaged)?;
+        let histories: Vec<&[u32]> =
+            ids.iter().map(|row| &row[row.iter().take_while(|id| **id == crate::PADDING).count()..]).collect();
+        let known = |id: &u32| (1..=self.items.len() as u32).contains(id);
+        let sound = histories.iter().all(|history| !history.is_empty() && history.iter().all(known));
+        if !sound || recorded.len() != ids.len() || recorded.iter().any(|row| row.len() != self.items.len()) {
+            return Err(ModelError::format(path, "its histories and scores are not those of this network's items"));
+        }
+        let (row, difference) = largest_difference(&self.scores(&histories)?, &recorded);
+        if difference <= tolerance {
+            return Ok(GoldenCheck::Matched { rows: ids.len(), difference });
+        }
+        Err(ModelError::Golden { path, row, difference, tolerance })
+    }
+}
