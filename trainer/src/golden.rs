@@ -40,6 +40,10 @@ pub struct Golden {
 }
 
 impl Golden {
+    /// Runs the encoder, and writes its answers.
+    ///
+    /// # Errors
+    /// The folder holds no encoder, or cannot be written.
     pub fn run(&self) -> Result<()> {
         let given = self.texts.as_deref().map(lines).transpose()?;
         let texts: Vec<&str> = match &given {

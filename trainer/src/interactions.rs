@@ -20,12 +20,12 @@ pub struct Interaction {
     pub time: f64,
 }
 
-/// What each user did, oldest first, without the last thing; and the last thing.
+/// What each user did, oldest first, without what is to be foretold; and that.
 #[derive(Debug, Default)]
-pub struct LeaveOneOut {
+pub struct HeldOut {
     /// User to items, oldest first. Users with a single interaction have theirs here.
     pub past: BTreeMap<String, Vec<Interaction>>,
-    /// User to the item that came last.
+    /// User to the item that came next.
     pub held_out: BTreeMap<String, String>,
     /// Every item of past and future.
     pub items: BTreeSet<String>,
@@ -36,7 +36,8 @@ pub fn read(path: &Path) -> Result<Vec<Interaction>> {
     let rows = text_file::rows(path, ["user_id", "item_id", "timestamp"])?;
     rows.into_iter()
         .map(|(number, [user, item, time])| {
-            let time = time.parse().with_context(|| format!("{}:{number}: timestamp `{time}`", path.display()))?;
+            let parsed = time.parse().ok().filter(|time: &f64| time.is_finite());
+            let time = parsed.with_context(|| format!("{}:{number}: timestamp `{time}`", path.display()))?;
             Ok(Interaction { user, item, time })
         })
         .collect()
@@ -52,9 +53,9 @@ pub fn read_titles(path: &Path) -> Result<BTreeMap<String, String>> {
 }
 
 /// Holds out each user's last interaction. Interactions of the same time stay in the order of the file.
-pub fn leave_one_out(mut interactions: Vec<Interaction>) -> LeaveOneOut {
+pub fn leave_one_out(mut interactions: Vec<Interaction>) -> HeldOut {
     interactions.sort_by(|a, b| a.time.total_cmp(&b.time));
-    let mut split = LeaveOneOut::default();
+    let mut split = HeldOut::default();
     for interaction in interactions {
         split.items.insert(interaction.item.clone());
         split.past.entry(interaction.user.clone()).or_default().push(interaction);
@@ -62,6 +63,27 @@ pub fn leave_one_out(mut interactions: Vec<Interaction>) -> LeaveOneOut {
     for (user, past) in &mut split.past {
         if past.len() > 1 {
             split.held_out.extend(past.pop().map(|last| (user.clone(), last.item)));
+        }
+    }
+    split
+}
+
+/// When the last two of ten equal parts of interactions begin, which are in order of time.
+pub fn tenths(interactions: &[Interaction]) -> [f64; 2] {
+    [8, 9].map(|tenth| interactions.get(interactions.len() * tenth / 10).map_or(f64::INFINITY, |met| met.time))
+}
+
+/// Holds out what users did in the last of ten parts of all interactions: of each user who was there before, the first of it.
+pub fn before(mut interactions: Vec<Interaction>) -> HeldOut {
+    interactions.sort_by(|a, b| a.time.total_cmp(&b.time));
+    let [_, from] = tenths(&interactions);
+    let mut split = HeldOut::default();
+    for interaction in interactions {
+        split.items.insert(interaction.item.clone());
+        if interaction.time < from {
+            split.past.entry(interaction.user.clone()).or_default().push(interaction);
+        } else if split.past.contains_key(&interaction.user) {
+            split.held_out.entry(interaction.user).or_insert(interaction.item);
         }
     }
     split
@@ -95,5 +117,14 @@ mod tests {
         fs::write(&item, "item_id:token\tmovie_title:token_seq\n242\tKolya\n").unwrap();
         assert_eq!(read(&inter).unwrap(), [met("196", "242", 881_250_949.0)]);
         assert_eq!(read_titles(&item).unwrap()["242"], "Kolya");
+    }
+
+    #[test]
+    fn by_time_the_first_of_the_last_tenth_is_held_out() {
+        let mut all: Vec<Interaction> = (0..18).map(|at| met("u", "x", f64::from(at))).collect();
+        all.extend([met("u", "a", 18.0), met("u", "b", 19.0), met("new", "c", 19.5)]);
+        let split = before(all);
+        assert_eq!(split.held_out, BTreeMap::from([("u".to_owned(), "a".to_owned())]));
+        assert_eq!((split.past["u"].len(), split.items.len()), (18, 4));
     }
 }

@@ -1,19 +1,16 @@
-//! The command `vitrine-trainer`: measures how good a shop's answers are, and records what a version must answer.
-
-mod baselines;
-mod concurrent;
-mod evaluate;
-mod golden;
-mod interactions;
-mod judgments;
-mod metrics;
-mod text_file;
+//! The command `vitrine-trainer`: learns networks from what users did, measures how good a shop's answers are, and publishes
+//! versions.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use vitrine_trainer::{Evaluate, Golden, Prepare, Publish, Train};
 
-/// Measures how good a shop's answers are, and records what a version of a model must answer.
+/// Tensors come and go: with the system's allocator half of the time would go into fetching their pages anew.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Learns networks, measures how good a shop's answers are, and publishes versions.
 #[derive(Debug, Parser)]
 #[command(name = "vitrine-trainer", version)]
 struct Cli {
@@ -25,15 +22,25 @@ struct Cli {
 enum Command {
     /// Measure against data that says what was right
     #[command(subcommand)]
-    Evaluate(evaluate::Evaluate),
+    Evaluate(Evaluate),
+    /// Clean what users did: leave out what is impossible, double, a machine's, or rare
+    Prepare(Prepare),
+    /// Learn a network from what users did
+    #[command(subcommand)]
+    Train(Train),
+    /// Make a version of what was learnt, if it is good enough
+    Publish(Publish),
     /// Record what a text encoder answers, before its folder is published: every server that loads it checks it by that
-    Golden(golden::Golden),
+    Golden(Golden),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Evaluate(evaluate) => evaluate.run().await,
+        Command::Prepare(prepare) => prepare.run(),
+        Command::Train(train) => train.run(),
+        Command::Publish(publish) => publish.run(),
         Command::Golden(golden) => golden.run(),
     };
     match done {

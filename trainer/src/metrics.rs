@@ -54,14 +54,8 @@ fn gain(grade: f64) -> f64 {
 }
 
 /// For places from 0.
-fn discount(place: usize) -> f64 {
+pub fn discount(place: usize) -> f64 {
     1.0 / (place as f64 + 2.0).log2()
-}
-
-/// For one held-out item: its NDCG@k, and whether it is among the first `k`.
-pub fn hit(ranking: &[String], held_out: &str, k: usize) -> (f64, bool) {
-    let place = ranking.iter().take(k).position(|id| id == held_out);
-    place.map_or((0.0, false), |place| (discount(place), true))
 }
 
 /// A mean with half the width of its 95 % interval.
@@ -145,13 +139,6 @@ mod tests {
     #[test]
     fn an_empty_ranking_is_worth_nothing() {
         assert_eq!(score(&[], &grades(&[("a", 1.0)]), 10), Some(Scores::default()));
-    }
-
-    #[test]
-    fn a_held_out_item_by_hand() {
-        assert_eq!(hit(&ids("abc"), "a", 10), (1.0, true));
-        close(hit(&ids("abc"), "c", 10).0, 0.5);
-        assert_eq!(hit(&ids("abc"), "c", 2), (0.0, false));
     }
 
     #[test]

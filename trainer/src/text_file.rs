@@ -19,39 +19,87 @@ pub fn open(path: &Path) -> Result<Box<dyn BufRead>> {
     })
 }
 
-/// The rows of a tab-separated file, each with its line number, cut into the columns named in its header.
+/// A tab-separated file.
+pub struct Table {
+    /// The columns as the first line has them.
+    header: Vec<String>,
+    /// Cells, as many as columns, each row with its line number.
+    pub rows: Vec<(usize, Vec<String>)>,
+    place: String,
+}
+
+/// A column of a file of `RecBole`, which writes the type behind the name: `user_id:token`.
+pub struct Column<'a> {
+    pub name: &'a str,
+    /// None where nothing is said of it.
+    pub kind: Option<&'a str>,
+}
+
+/// Reads a tab-separated file whose first line names the columns.
 ///
 /// # Errors
 ///
-/// When a column is missing from the header, or a row has fewer columns than the header.
-pub fn rows<const N: usize>(path: &Path, columns: [&str; N]) -> Result<Vec<(usize, [String; N])>> {
+/// It cannot be read, is empty, or a row has fewer cells than there are columns.
+pub fn table(path: &Path) -> Result<Table> {
+    let place = path.display().to_string();
+    let at = |number: usize| format!("{place}:{number}");
     let mut lines = open(path)?.lines();
-    let at = |number: usize| format!("{}:{number}", path.display());
-    let header = lines.next().with_context(|| format!("{} is empty", path.display()))?.with_context(|| at(1))?;
-    let header: Vec<&str> = header.trim_end_matches('\r').split('\t').collect();
-    let mut places = [0; N];
-    for (place, column) in places.iter_mut().zip(columns) {
-        // RecBole writes the type behind the name: `user_id:token`.
-        let named = |name: &&str| *name == column || name.split_once(':').is_some_and(|(name, _)| name == column);
-        *place = header
-            .iter()
-            .position(named)
-            .with_context(|| format!("{}: there is no column `{column}` among {}", at(1), header.join(", ")))?;
-    }
+    let header = lines.next().with_context(|| format!("{place} is empty"))?.with_context(|| at(1))?;
+    let cells = |line: &str| line.trim_end_matches('\r').split('\t').map(str::to_owned).collect::<Vec<_>>();
+    let header = cells(&header);
     let mut rows = Vec::new();
     for (number, line) in (2..).zip(lines) {
         let line = line.with_context(|| at(number))?;
         if line.is_empty() {
             continue;
         }
-        let cells: Vec<&str> = line.trim_end_matches('\r').split('\t').collect();
-        let mut row = [const { String::new() }; N];
-        for ((cell, place), column) in row.iter_mut().zip(places).zip(columns) {
-            (*cells.get(place).with_context(|| format!("{}: no `{column}`", at(number)))?).clone_into(cell);
+        let cells = cells(&line);
+        if let Some(missing) = header.get(cells.len()) {
+            anyhow::bail!("{}: no `{missing}`", at(number));
         }
-        rows.push((number, row));
+        rows.push((number, cells));
     }
-    Ok(rows)
+    Ok(Table { header, rows, place })
+}
+
+impl Table {
+    pub fn columns(&self) -> impl Iterator<Item = Column<'_>> {
+        self.header.iter().map(|column| match column.split_once(':') {
+            Some((name, kind)) => Column { name, kind: Some(kind) },
+            None => Column { name: column, kind: None },
+        })
+    }
+
+    /// Where a column is.
+    ///
+    /// # Errors
+    ///
+    /// There is none of that name, which may have its type behind it.
+    pub fn column(&self, name: &str) -> Result<usize> {
+        let named = |(column, full): (Column<'_>, &String)| column.name == name || full == name;
+        let found = self.columns().zip(&self.header).position(named);
+        found.with_context(|| format!("{}:1: there is no column `{name}` among {}", self.place, self.header.join(", ")))
+    }
+
+    /// A line of the file, for messages.
+    pub fn at(&self, line: usize) -> String {
+        format!("{}:{line}", self.place)
+    }
+}
+
+/// The rows of a tab-separated file, each with its line number, cut into the columns named in its header.
+///
+/// # Errors
+///
+/// Those of [`table`] and [`Table::column`].
+pub fn rows<const N: usize>(path: &Path, columns: [&str; N]) -> Result<Vec<(usize, [String; N])>> {
+    let mut table = table(path)?;
+    let mut places = [0; N];
+    for (place, column) in places.iter_mut().zip(columns) {
+        *place = table.column(column)?;
+    }
+    let rows = std::mem::take(&mut table.rows).into_iter();
+    Ok(rows.map(|(number, cells)| (number, places.map(|place| cells[place].clone()))).collect())
 }
 
 #[cfg(test)]
@@ -75,8 +123,9 @@ mod tests {
     fn a_missing_column_or_cell_is_named_with_its_place() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.tsv");
-        fs::write(&path, "a\tb\n1\n").unwrap();
+        fs::write(&path, "a\tb\n1\t2\n").unwrap();
         assert!(rows(&path, ["c"]).unwrap_err().to_string().contains("a.tsv:1: there is no column `c`"));
+        fs::write(&path, "a\tb\n1\n").unwrap();
         assert!(rows(&path, ["b"]).unwrap_err().to_string().ends_with("a.tsv:2: no `b`"));
     }
 

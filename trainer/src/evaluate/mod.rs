@@ -7,19 +7,16 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use comfy_table::{CellAlignment, Table, presets};
 use tokio::time::Instant;
-use vitrine::v1::{Degraded, GetCatalogRequest};
+use vitrine::v1::{Degraded, EventType, GetCatalogRequest};
 use vitrine_client::{Client, Options};
-
-use crate::metrics::Mean;
 
 /// What to measure.
 #[derive(Debug, Subcommand)]
 pub enum Evaluate {
     /// Judged queries against the whole catalog: lexical, semantic and hybrid search side by side
     Search(search::Search),
-    /// Each user's last interaction, predicted from the ones before: the server beside Pop and Markov
+    /// Each user's last interaction, predicted from the ones before: the server beside Pop, Markov and item-kNN
     Recommend(recommend::Recommend),
 }
 
@@ -44,6 +41,10 @@ struct Target {
 }
 
 impl Evaluate {
+    /// Measures, and prints what it found.
+    ///
+    /// # Errors
+    /// A file is not as it should be, or the server does not answer.
     pub async fn run(self) -> Result<()> {
         match self {
             Self::Search(search) => search.run().await,
@@ -94,17 +95,8 @@ fn warn_of_degraded<'a>(what: &str, degraded: impl Iterator<Item = &'a Vec<Degra
     }
 }
 
-/// A mean as `0.8412 ± 0.0031`.
-fn figure(mean: Mean) -> String {
-    format!("{:.4} ± {:.4}", mean.value, mean.margin)
-}
-
-fn print_table(header: &[String], rows: Vec<Vec<String>>) {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(header).add_rows(rows);
-    for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 2));
-        column.set_cell_alignment(if index == 0 { CellAlignment::Left } else { CellAlignment::Right });
-    }
-    println!("{}", table.trim_fmt());
+/// An event's type as it is written on the command line, as `purchase`.
+pub(crate) fn event_type(name: &str) -> Result<EventType, String> {
+    let full = format!("EVENT_TYPE_{}", name.to_ascii_uppercase());
+    EventType::from_str_name(&full).ok_or_else(|| format!("`{name}` is no event type; try view or purchase"))
 }

@@ -5,7 +5,6 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use anyhow::{Result, ensure};
 use clap::Args;
 use prost_types::Timestamp;
-use serde::Serialize;
 use vitrine::v1::{
     Event, EventItem, EventType, ExcludeInteracted, ForUser, Item, RecommendRequest, RequestContext,
     recommend_request::Target as For,
@@ -15,12 +14,11 @@ use vitrine_client::{
     import::{ImportOptions, ImportSummary, ImportUpdate},
 };
 
-use super::{Target, figure, print_table, warn_of_degraded};
+use super::{Target, event_type, warn_of_degraded};
 use crate::{
-    baselines::Baselines,
+    baselines::{self, Baselines, Exam, Line, Neighbours},
     concurrent,
-    interactions::{self, Interaction, LeaveOneOut},
-    metrics::{Mean, hit, mean},
+    interactions::{self, HeldOut, Interaction},
 };
 
 /// Score recommendations by what users did next.
@@ -48,44 +46,22 @@ pub struct Recommend {
     /// The events are in the catalog already: import nothing
     #[arg(long)]
     no_import: bool,
-    /// Only Pop and Markov: no server is needed
+    /// Only Pop, Markov and item-kNN: no server is needed
     #[arg(long)]
     baselines_only: bool,
-}
-
-fn event_type(name: &str) -> Result<EventType, String> {
-    let full = format!("EVENT_TYPE_{}", name.to_ascii_uppercase());
-    EventType::from_str_name(&full).ok_or_else(|| format!("`{name}` is no event type; try view or purchase"))
-}
-
-/// One line of the table.
-#[derive(Debug, Serialize)]
-struct Line {
-    model: &'static str,
-    ndcg: Mean,
-    hit_rate: Mean,
-}
-
-/// A user to ask for, and the item to hope for.
-#[derive(Debug)]
-struct Case {
-    user: String,
-    held_out: String,
 }
 
 impl Recommend {
     pub async fn run(self) -> Result<()> {
         let k = usize::from(self.k);
         let split = interactions::leave_one_out(interactions::read(&self.interactions)?);
-        let held_out = split.held_out.iter().map(|(user, item)| Case { user: user.clone(), held_out: item.clone() });
-        let cases: Arc<Vec<Case>> = Arc::new(held_out.collect());
-        ensure!(!cases.is_empty(), "{}: no user has two interactions", self.interactions.display());
-
-        let baselines = Baselines::new(&split.past);
-        let past = |case: &Case| split.past.get(&case.user).map(Vec::as_slice).unwrap_or_default();
+        ensure!(!split.held_out.is_empty(), "{}: no user has two interactions", self.interactions.display());
+        let (popular, neighbours) = (Baselines::new(&split.past), Neighbours::new(&split.past));
+        let exam = Exam::new(&split, k);
         let mut lines = vec![
-            line("Pop", &cases, cases.iter().map(|case| baselines.popular(past(case), k)), k),
-            line("Markov", &cases, cases.iter().map(|case| baselines.markov(past(case), k)), k),
+            exam.line("Pop", |past| popular.popular(past, k)),
+            exam.line("Markov", |past| popular.markov(past, k)),
+            exam.line("item-kNN", |past| neighbours.rank(past, k)),
         ];
         if !self.baselines_only {
             let client = self.target.connect().await?;
@@ -93,14 +69,14 @@ impl Recommend {
                 self.import(&client, &split).await?;
             }
             self.target.settle(&client).await?;
-            let rankings = self.ask(&client, &cases).await?;
-            lines.push(line("for_user", &cases, rankings.into_iter(), k));
+            let rankings = self.ask(&client, split.held_out.keys().cloned().collect()).await?;
+            lines.push(exam.line_of("for_user", rankings.into_iter()));
         }
-        self.print(&lines, &split, cases.len());
+        self.print(&lines, &split);
         Ok(())
     }
 
-    async fn import(&self, client: &Client, split: &LeaveOneOut) -> Result<()> {
+    async fn import(&self, client: &Client, split: &HeldOut) -> Result<()> {
         let titles = self.items.as_deref().map(interactions::read_titles).transpose()?.unwrap_or_default();
         let items = split.items.iter().map(|id| item(id, &titles));
         let options = ImportOptions { create_catalog: true, ..ImportOptions::into_catalog(self.target.catalog()) };
@@ -126,9 +102,9 @@ impl Recommend {
         }
     }
 
-    async fn ask(&self, client: &Client, cases: &Arc<Vec<Case>>) -> Result<Vec<Vec<String>>> {
-        let answers = concurrent::map(Arc::clone(cases), self.target.concurrency, |cases, index| {
-            let (client, request) = (client.clone(), self.request(&cases[index].user));
+    async fn ask(&self, client: &Client, users: Vec<String>) -> Result<Vec<Vec<String>>> {
+        let answers = concurrent::map(Arc::new(users), self.target.concurrency, |users, index| {
+            let (client, request) = (client.clone(), self.request(&users[index]));
             async move { Ok(client.recommend(request).await?) }
         });
         let answers = answers.await?;
@@ -150,22 +126,20 @@ impl Recommend {
         }
     }
 
-    fn print(&self, lines: &[Line], split: &LeaveOneOut, cases: usize) {
-        let k = self.k;
+    fn print(&self, lines: &[Line], split: &HeldOut) {
+        let (k, users) = (self.k, split.held_out.len());
         let interactions = split.past.values().map(Vec::len).sum::<usize>();
         if self.target.json {
             let report = serde_json::json!({
-                "catalog": self.target.catalog(), "k": k, "users": cases, "items": split.items.len(),
+                "catalog": self.target.catalog(), "k": k, "users": users, "items": split.items.len(),
                 "interactions": interactions, "models": lines,
             });
             println!("{report:#}");
             return;
         }
-        let header = ["model".into(), format!("NDCG@{k}"), format!("HR@{k}")];
-        let rows = lines.iter().map(|line| vec![line.model.to_owned(), figure(line.ndcg), figure(line.hit_rate)]);
-        print_table(&header, rows.collect());
+        baselines::print(lines, usize::from(k));
         println!(
-            "{cases} users, {} items, {interactions} interactions known; ± is half a 95 % interval",
+            "{users} users, {} items, {interactions} interactions known; ± is half a 95 % interval",
             split.items.len()
         );
     }
@@ -188,14 +162,4 @@ fn told(what: &str, summary: &ImportSummary) -> Result<()> {
     eprintln!("imported {} {what}, {} were there already", summary.accepted, summary.duplicates);
     ensure!(summary.rejected == 0, "{} {what} were rejected: the figures would be of other data", summary.rejected);
     Ok(())
-}
-
-fn line(model: &'static str, cases: &[Case], rankings: impl Iterator<Item = Vec<String>>, k: usize) -> Line {
-    let hits: Vec<(f64, bool)> =
-        cases.iter().zip(rankings).map(|(case, ranking)| hit(&ranking, &case.held_out, k)).collect();
-    Line {
-        model,
-        ndcg: mean(hits.iter().map(|(ndcg, _)| *ndcg)),
-        hit_rate: mean(hits.iter().map(|(_, found)| f64::from(u8::from(*found)))),
-    }
 }

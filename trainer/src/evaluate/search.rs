@@ -8,11 +8,12 @@ use serde::Serialize;
 use tokio::time::Instant;
 use vitrine::v1::{Degraded, RequestContext, SearchMode, SearchRequest, search_request::Query as Text};
 
-use super::{Target, figure, print_table, warn_of_degraded};
+use super::{Target, warn_of_degraded};
 use crate::{
     concurrent,
     judgments::{self, Part, Query},
     metrics::{Mean, Scores, mean, score},
+    print::{figure, print_table},
 };
 
 /// Score searches by judged queries.

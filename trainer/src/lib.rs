@@ -1,0 +1,38 @@
+//! Learns the networks of a shop from what its users did, and measures how good they are. The command `vitrine-trainer` is made of it.
+//!
+//! - [`train_sequence`] learns what comes next in histories ([`Sequences`]): kinds `sasrec` and `gru4rec`.
+//! - [`train_clicks`] learns what will be clicked on ([`Clicks`]): kinds `deepfm` and `dcn-v2`, and the baselines `fm` and `lr`.
+//! - [`Prepare`], [`Train`], [`Evaluate`], [`Publish`] and [`Golden`] are the subcommands.
+//!
+//! A folder that was learnt into holds the best weights, what is needed to serve them, the figures, and a checkpoint: learning into it again goes on
+//! from there. Every random choice comes from a seed, and the same seed gives the same weights on one machine.
+
+mod baselines;
+mod click_metrics;
+mod clicks;
+mod concurrent;
+mod evaluate;
+mod golden;
+mod interactions;
+mod judgments;
+mod metrics;
+mod prepare;
+mod print;
+mod publish;
+mod sequences;
+mod text_file;
+mod train;
+
+pub use click_metrics::ClickScores;
+pub use clicks::{ClickFiles, Clicks, Look};
+pub use evaluate::Evaluate;
+pub use golden::Golden;
+pub use interactions::{Interaction, read as read_interactions};
+pub use metrics::Mean;
+pub use prepare::Prepare;
+pub use publish::{Gate, Publish};
+pub use sequences::{Case, Sequences, Split};
+pub use train::{
+    ClickConfig, ClickKind, ClickReport, Learning, Ranked, SequenceConfig, SequenceKind, SequenceReport, Train,
+    train_clicks, train_sequence,
+};

@@ -1,0 +1,130 @@
+//! Interactions on disk while they are cleaned: in a temporary database, so that a log of any length needs little memory.
+
+use std::io::Write;
+
+use anyhow::{Context as _, Result};
+use rusqlite::{Connection, params};
+
+/// One line of what is prepared.
+#[derive(Clone, Debug)]
+pub struct Met<'a> {
+    /// Tells events apart; an event may have several items.
+    pub event: &'a str,
+    pub user: &'a str,
+    pub item: &'a str,
+    pub kind: &'a str,
+    /// Seconds since 1970.
+    pub time: f64,
+}
+
+/// Interactions that are left.
+pub struct Store {
+    // Of a file that has no name: it goes with this.
+    database: Connection,
+}
+
+const TABLES: &str = "
+    PRAGMA journal_mode = OFF;
+    PRAGMA synchronous = OFF;
+    PRAGMA temp_store = FILE;
+    PRAGMA cache_size = -65536;
+    CREATE TABLE events (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+    CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+    CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+    CREATE TABLE kinds (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+    CREATE TABLE met (user INTEGER, item INTEGER, kind INTEGER, time REAL, event INTEGER,
+        PRIMARY KEY (user, time, item, kind)) WITHOUT ROWID;
+    BEGIN;";
+
+impl Store {
+    pub fn new() -> Result<Self> {
+        // SQLite gives a nameless database a file of its own when it outgrows the cache.
+        let database = Connection::open("").context("cannot make a temporary database")?;
+        database.execute_batch(TABLES).context("cannot make a temporary database")?;
+        Ok(Self { database })
+    }
+
+    /// Takes note of an event; false if one of that id was there already.
+    pub fn is_new(&self, event: &str) -> Result<bool> {
+        let mut insert = self.database.prepare_cached("INSERT OR IGNORE INTO events (name) VALUES (?)")?;
+        Ok(insert.execute([event])? == 1)
+    }
+
+    /// Adds an interaction; false if the same user met the same item in the same way at the same time already.
+    pub fn add(&self, met: &Met<'_>) -> Result<bool> {
+        let [user, item, kind, event] =
+            [("users", met.user), ("items", met.item), ("kinds", met.kind), ("events", met.event)]
+                .map(|(table, name)| self.number(table, name));
+        let mut insert = self.database.prepare_cached("INSERT OR IGNORE INTO met VALUES (?, ?, ?, ?, ?)")?;
+        Ok(insert.execute(params![user?, item?, kind?, met.time, event?])? == 1)
+    }
+
+    fn number(&self, table: &str, name: &str) -> Result<i64> {
+        let mut find = self.database.prepare_cached(&format!("SELECT id FROM {table} WHERE name = ?"))?;
+        if let Some(row) = find.query([name])?.next()? {
+            return Ok(row.get(0)?);
+        }
+        self.database.prepare_cached(&format!("INSERT INTO {table} (name) VALUES (?)"))?.execute([name])?;
+        Ok(self.database.last_insert_rowid())
+    }
+
+    /// Removes users who had more than `most` events within a minute of the clock. Users, and their interactions.
+    pub fn remove_hasty(&self, most: u32) -> Result<(usize, usize)> {
+        self.database.execute(
+            "CREATE TEMP TABLE hasty AS SELECT DISTINCT user FROM
+             (SELECT user FROM met GROUP BY user, CAST(time / 60 AS INTEGER) HAVING count(DISTINCT event) > ?)",
+            [most],
+        )?;
+        let users: u32 = self.database.query_row("SELECT count(*) FROM hasty", [], |row| row.get(0))?;
+        let removed = self.database.execute("DELETE FROM met WHERE user IN (SELECT user FROM hasty)", [])?;
+        Ok((users as usize, removed))
+    }
+
+    /// Removes users with fewer than `least` interactions and items with fewer than `least` users, again and again, until there are
+    /// none (the k-core: Seidman 1983). Interactions removed.
+    pub fn keep_core(&self, least: u32) -> Result<usize> {
+        let mut removed = 0;
+        loop {
+            let users = self.database.execute(
+                "DELETE FROM met WHERE user IN (SELECT user FROM met GROUP BY user HAVING count(*) < ?)",
+                [least],
+            )?;
+            let items = self.database.execute(
+                "DELETE FROM met WHERE item IN (SELECT item FROM met GROUP BY item HAVING count(DISTINCT user) < ?)",
+                [least],
+            )?;
+            if users + items == 0 {
+                return Ok(removed);
+            }
+            removed += users + items;
+        }
+    }
+
+    /// Interactions, users and items that are left.
+    pub fn counts(&self) -> Result<[usize; 3]> {
+        let count = "SELECT count(*), count(DISTINCT user), count(DISTINCT item) FROM met";
+        let counts: [u32; 3] = self.database.query_row(count, [], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?]))?;
+        Ok(counts.map(|count| count as usize))
+    }
+
+    /// Writes them in order of time, as a file of `RecBole`.
+    pub fn write(&self, to: &mut impl Write) -> Result<()> {
+        writeln!(to, "user_id:token\titem_id:token\ttype:token\ttimestamp:float")?;
+        let mut query = self.database.prepare(
+            "SELECT users.name, items.name, kinds.name, time FROM met
+             JOIN users ON users.id = user JOIN items ON items.id = item JOIN kinds ON kinds.id = kind
+             ORDER BY time, event, item",
+        )?;
+        let mut rows = query.query([])?;
+        while let Some(row) = rows.next()? {
+            let [user, item, kind] = [0, 1, 2].map(|column| row.get::<_, String>(column));
+            writeln!(to, "{}\t{}\t{}\t{}", cell(&user?), cell(&item?), kind?, row.get::<_, f64>(3)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Tabs and ends of lines would end the cell.
+fn cell(text: &str) -> String {
+    text.replace(['\t', '\n', '\r'], " ")
+}

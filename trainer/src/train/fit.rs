@@ -1,0 +1,171 @@
+//! The loop of learning: pass after pass over all examples in another order, a validation after each, until there is nothing more to
+//! gain. It keeps the best weights, and a checkpoint from which it goes on after it was killed, to the same weights.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use candle_core::Tensor;
+use candle_nn::VarMap;
+use indicatif::{ProgressBar, ProgressStyle};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use serde_json::{Value, json};
+use vitrine_models::by_name;
+
+use super::checkpoint::{self, Progress};
+use super::curve::{self, Point};
+use super::learning::Learning;
+use super::optimizer::AdamW;
+
+/// The best weights.
+pub const WEIGHTS: &str = "model.safetensors";
+
+/// What a network learns from, and how its loss is computed.
+pub trait Learner {
+    /// Examples that make one step.
+    type Batch;
+
+    /// All examples, once, in a random order.
+    fn batches(&self, random: &mut StdRng) -> Vec<Self::Batch>;
+
+    /// The mean loss of a batch.
+    fn loss(&self, batch: &Self::Batch, random: &mut StdRng) -> Result<Tensor>;
+
+    /// How good the network is at what it has not learnt from. More is better.
+    fn validate(&self) -> Result<f64>;
+}
+
+/// What is learnt, how, and where it is kept.
+pub struct Fit<'a> {
+    pub learning: &'a Learning,
+    /// The network, and the configuration under `config`: a checkpoint of others is refused.
+    pub settings: Value,
+    /// Tells other data apart, in hexadecimal digits: a checkpoint of others is refused.
+    pub data: String,
+    /// What the validation is called.
+    pub metric: &'static str,
+    pub dir: &'a Path,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Fitted {
+    /// The best validation.
+    pub best: f64,
+    /// The pass that it came after, from 1.
+    pub best_epoch: u32,
+    /// Passes that were made.
+    pub epochs: u32,
+}
+
+impl Fit<'_> {
+    /// Learns. The variables then have the best weights, which are in [`WEIGHTS`] as well.
+    ///
+    /// # Errors
+    /// The folder cannot be written, or has the checkpoint of something else; the loss is no longer finite.
+    pub fn run(&self, learner: &impl Learner, variables: &mut VarMap) -> Result<Fitted> {
+        let Self { learning, dir, metric, .. } = *self;
+        fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        let mut optimizer = AdamW::new(by_name(variables))?;
+        let settings = self.lasting_settings();
+        let mut progress = Progress { settings, data: self.data.clone(), epoch: 0, steps: 0, best: None };
+        if let Some((found, tensors)) = checkpoint::load(dir)? {
+            found.check(&progress, dir)?;
+            optimizer.resume(&tensors, found.steps)?;
+            progress = found;
+            eprintln!("going on after pass {}", progress.epoch);
+        }
+        let weights = dir.join(WEIGHTS);
+        let mut log = Log::open(dir, learning.epochs, metric)?;
+        while progress.epoch < learning.epochs && progress.waits_for_better(learning.patience) {
+            progress.epoch += 1;
+            // A pass is a function of seed and number, so that one which was interrupted is made again as it would have been.
+            let mut random = StdRng::seed_from_u64(learning.seed ^ (u64::from(progress.epoch) << 32));
+            let batches = learner.batches(&mut random);
+            let mut total = 0.0;
+            for batch in &batches {
+                let loss = learner.loss(batch, &mut random)?;
+                optimizer.step(&loss, learning.rule(optimizer.steps() + 1, progress.epoch))?;
+                total += f64::from(loss.to_scalar::<f32>()?);
+            }
+            let loss = total / batches.len().max(1) as f64;
+            ensure!(loss.is_finite(), "the loss of pass {} is {loss}; try a smaller learning_rate", progress.epoch);
+            let score = learner.validate()?;
+            if progress.best.is_none_or(|(best, _)| score > best) {
+                progress.best = Some((score, progress.epoch));
+                variables.save(&weights).with_context(|| format!("cannot write {}", weights.display()))?;
+            }
+            progress.steps = optimizer.steps();
+            checkpoint::save(dir, &progress, &optimizer.tensors())?;
+            log.write(&progress, loss, score)?;
+        }
+        log.bar.finish_and_clear();
+        variables.load(&weights).with_context(|| format!("cannot read {}", weights.display()))?;
+        let (best, best_epoch) = progress.best.context("no pass was made")?;
+        curve::draw(&dir.join("curve.svg"), &log.points()?, metric, best_epoch)?;
+        Ok(Fitted { best, best_epoch, epochs: progress.epoch })
+    }
+
+    /// More epochs or patience are a reason to go on.
+    fn lasting_settings(&self) -> Value {
+        let mut settings = self.settings.clone();
+        if let Some(learning) = settings.pointer_mut("/config/learning").and_then(Value::as_object_mut) {
+            learning.remove("epochs");
+            learning.remove("patience");
+        }
+        settings
+    }
+}
+
+impl Progress {
+    fn waits_for_better(&self, patience: u32) -> bool {
+        self.best.is_none_or(|(_, epoch)| self.epoch - epoch < patience)
+    }
+}
+
+/// A line for each pass in `metrics.jsonl`, and the latest on the screen.
+struct Log {
+    path: PathBuf,
+    file: fs::File,
+    bar: ProgressBar,
+    metric: &'static str,
+}
+
+impl Log {
+    fn open(dir: &Path, epochs: u32, metric: &'static str) -> Result<Self> {
+        let path = dir.join("metrics.jsonl");
+        let file = fs::OpenOptions::new().create(true).append(true).open(&path);
+        let file = file.with_context(|| format!("cannot write {}", path.display()))?;
+        let style = ProgressStyle::with_template("{bar:30} pass {pos} of {len} at most: {msg} (up to {eta} to go)")?;
+        let bar = ProgressBar::new(epochs.into()).with_style(style);
+        bar.enable_steady_tick(Duration::from_secs(1));
+        Ok(Self { path, file, bar, metric })
+    }
+
+    fn write(&mut self, progress: &Progress, loss: f64, score: f64) -> Result<()> {
+        let best = progress.best.map_or(score, |(best, _)| best);
+        self.bar.set_position(progress.epoch.into());
+        self.bar.set_message(format!("loss {loss:.4}, {} {score:.4}, best {best:.4}", self.metric));
+        let line = json!({ "epoch": progress.epoch, "loss": loss, self.metric: score });
+        writeln!(self.file, "{line}").with_context(|| format!("cannot write {}", self.path.display()))
+    }
+
+    /// All passes, those before an interruption too. One that was made twice is there twice, and the same.
+    fn points(&self) -> Result<Vec<Point>> {
+        let text = fs::read_to_string(&self.path).with_context(|| format!("cannot read {}", self.path.display()))?;
+        let mut points = BTreeMap::new();
+        for line in text.lines() {
+            // A kill may have cut a line.
+            let Ok(line) = serde_json::from_str::<Value>(line) else { continue };
+            let of = |name: &str| line.get(name).and_then(Value::as_f64);
+            if let (Some(epoch), Some(loss), Some(score)) = (of("epoch"), of("loss"), of(self.metric)) {
+                points.insert(epoch as u32, Point { epoch: epoch as u32, loss, score });
+            }
+        }
+        Ok(points.into_values().collect())
+    }
+}

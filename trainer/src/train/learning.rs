@@ -1,0 +1,130 @@
+//! How networks learn, whatever they are: what a TOML file may say of it, and which learning rate a step has.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::optimizer::Rule;
+
+/// The section `[learning]` of a configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Learning {
+    /// Every random choice comes from it.
+    pub seed: u64,
+    /// Examples in a batch.
+    pub batch: usize,
+    /// Of `AdamW`.
+    pub learning_rate: f64,
+    /// So many steps at first have smaller rates, rising to `learning_rate`.
+    pub warm_up: u32,
+    /// With each pass over the examples the rate is multiplied with it.
+    pub decay: f64,
+    /// Of `AdamW` (L2).
+    pub weight_decay: f64,
+    /// The longest gradient.
+    pub clip: f64,
+    /// The most passes over all examples.
+    pub epochs: u32,
+    /// So many passes without a better validation end it.
+    pub patience: u32,
+}
+
+impl Default for Learning {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            batch: 32,
+            learning_rate: 0.001,
+            warm_up: 0,
+            decay: 1.0,
+            weight_decay: 0.0,
+            clip: 5.0,
+            epochs: 300,
+            patience: 10,
+        }
+    }
+}
+
+impl Learning {
+    /// Refuses what cannot be, by name.
+    pub fn check(&self) -> Result<()> {
+        let counts = [("batch", self.batch), ("epochs", self.epochs as usize), ("patience", self.patience as usize)];
+        for (name, count) in counts {
+            ensure!(count > 0, "learning.{name} is 0; it must be at least 1");
+        }
+        for (name, value) in [("learning_rate", self.learning_rate), ("clip", self.clip)] {
+            ensure!(value.is_finite() && value > 0.0, "learning.{name} is {value}; it must be above 0");
+        }
+        ensure!(
+            self.decay > 0.0 && self.decay <= 1.0,
+            "learning.decay is {}; it must be above 0 and up to 1",
+            self.decay
+        );
+        let weight_decay = self.weight_decay;
+        ensure!(
+            (0.0..1.0).contains(&weight_decay),
+            "learning.weight_decay is {weight_decay}; it must be from 0 to below 1"
+        );
+        Ok(())
+    }
+
+    /// What a step does, counted from 1 over all passes; passes count from 1, too.
+    pub fn rule(&self, step: i32, epoch: u32) -> Rule {
+        let risen = if self.warm_up == 0 { 1.0 } else { (f64::from(step) / f64::from(self.warm_up)).min(1.0) };
+        let fallen = self.decay.powf(f64::from(epoch.saturating_sub(1)));
+        Rule { learning_rate: self.learning_rate * risen * fallen, weight_decay: self.weight_decay, clip: self.clip }
+    }
+}
+
+/// A configuration: the defaults, and what a file says instead, section by section.
+///
+/// # Errors
+/// The file cannot be read, or names what there is not.
+pub fn read<C: Default + Serialize + DeserializeOwned>(path: Option<&Path>) -> Result<C> {
+    let Some(path) = path else { return Ok(C::default()) };
+    let place = || path.display().to_string();
+    let text = std::fs::read_to_string(path).with_context(place)?;
+    let mut values = toml::Table::try_from(C::default())?;
+    overlay(&mut values, text.parse().with_context(place)?);
+    values.try_into().with_context(place)
+}
+
+fn overlay(values: &mut toml::Table, over: toml::Table) {
+    for (name, value) in over {
+        match (values.get_mut(&name), value) {
+            (Some(toml::Value::Table(values)), toml::Value::Table(over)) => overlay(values, over),
+            (_, value) => {
+                values.insert(name, value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_rises_with_steps_and_falls_with_passes() {
+        let learning = Learning { learning_rate: 0.1, warm_up: 4, decay: 0.5, ..Learning::default() };
+        let rate = |step, epoch| learning.rule(step, epoch).learning_rate;
+        assert_eq!([rate(1, 1), rate(4, 1), rate(90, 1), rate(90, 3)], [0.025, 0.1, 0.1, 0.025]);
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_by_name() {
+        let usual = Learning::default;
+        for (learning, name) in [
+            (Learning { batch: 0, ..usual() }, "batch"),
+            (Learning { learning_rate: f64::NAN, ..usual() }, "learning_rate"),
+            (Learning { decay: 1.5, ..usual() }, "decay"),
+            (Learning { weight_decay: 1.0, ..usual() }, "weight_decay"),
+            (Learning { clip: -1.0, ..usual() }, "clip"),
+        ] {
+            assert!(learning.check().unwrap_err().to_string().contains(name), "{name}");
+        }
+        usual().check().unwrap();
+    }
+}

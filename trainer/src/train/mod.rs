@@ -1,0 +1,52 @@
+//! `vitrine-trainer train`: learns a network from what users did.
+
+mod checkpoint;
+mod click;
+mod click_config;
+mod curve;
+mod fit;
+mod learning;
+mod learnt;
+mod negatives;
+mod optimizer;
+mod ranking;
+mod sequence;
+mod sequence_config;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+pub use click::{ClickReport, train_clicks};
+pub use click_config::{ClickConfig, ClickKind};
+pub use learning::Learning;
+pub use ranking::Ranked;
+pub use sequence::{SequenceReport, train_sequence};
+pub use sequence_config::{SequenceConfig, SequenceKind};
+
+/// What to learn.
+#[derive(Debug, Subcommand)]
+pub enum Train {
+    /// SASRec, a transformer over histories: what a user does next, beside Pop, Markov and item-kNN
+    Sasrec(sequence::Arguments),
+    /// GRU4Rec, a recurrent network over histories: what a user does next, beside Pop, Markov and item-kNN
+    Gru4rec(sequence::Arguments),
+    /// DeepFM, a factorisation machine and a network: what is clicked on, beside LR and FM
+    Deepfm(click::Arguments),
+    /// DCN V2, cross layers and a network: what is clicked on, beside LR and FM
+    DcnV2(click::Arguments),
+}
+
+impl Train {
+    /// Learns, and prints how good it is.
+    ///
+    /// # Errors
+    /// What it is to learn from, or the configuration, is not as it should be; or a folder cannot be written.
+    pub fn run(self) -> Result<()> {
+        match self {
+            Self::Sasrec(arguments) => sequence::run(&arguments, SequenceKind::Sasrec),
+            Self::Gru4rec(arguments) => sequence::run(&arguments, SequenceKind::Gru4rec),
+            Self::Deepfm(arguments) => click::run(&arguments, ClickKind::Deepfm),
+            Self::DcnV2(arguments) => click::run(&arguments, ClickKind::DcnV2),
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! Learning what comes next in histories. The loss is the cross entropy of the next item, after every item of a history, among all items
+//! or among a sample of them: with one negative and a binary loss `SASRec` is much worse, as "Turning Dross Into Gold Loss" (Klenitskiy
+//! & Vasilev 2023, <https://arxiv.org/abs/2309.07602>) shows.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use candle_core::{D, DType, Device, Tensor};
+use candle_nn::{VarBuilder, VarMap};
+use clap::Args;
+use rand::RngExt as _;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom as _;
+use serde::Serialize;
+use serde_json::json;
+use vitrine_models::{DeviceSpec, Mode, PADDING, SequenceModel, SequenceNetwork, cross_entropy, padded, start};
+
+use super::fit::{Fit, Learner};
+use super::learnt::{self, Learnt};
+use super::negatives::Negatives;
+use super::ranking::{self, Ranked};
+use super::sequence_config::{SequenceConfig, SequenceKind};
+use crate::baselines::{self, Baselines, Exam, Neighbours};
+use crate::interactions;
+use crate::publish::Training;
+use crate::sequences::{Sequences, Split};
+
+/// The length of rankings that are scored.
+const K: usize = 10;
+
+/// So many users' histories are recorded for whoever loads the version.
+const RECORDED: usize = 4;
+
+/// What to learn from, and where to keep it.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Tab-separated with the columns `user_id`, `item_id` and `timestamp`: an `.inter` file of `RecBole`
+    #[arg(long, value_name = "FILE.inter")]
+    interactions: PathBuf,
+    /// Where weights, configuration, items, metrics and the checkpoint are written; training goes on from a checkpoint there
+    #[arg(long, value_name = "FOLDER")]
+    out: PathBuf,
+    /// Sizes and rates, as TOML; every value has a default
+    #[arg(long, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
+    /// Instead of the configuration's
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// End with a line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was learnt.
+#[derive(Debug, Serialize)]
+pub struct SequenceReport {
+    /// The network.
+    pub kind: SequenceKind,
+    /// Users who are foretold.
+    pub users: usize,
+    /// Items among which each user's next one is looked for.
+    pub items: usize,
+    /// The pass that gave the best weights.
+    pub best_epoch: u32,
+    /// Passes that were made.
+    pub epochs: u32,
+    /// What it took.
+    pub seconds: f64,
+    /// NDCG of the items before the last ones.
+    pub validation_ndcg: f64,
+    /// Of the last items.
+    pub test: Ranked,
+}
+
+pub fn run(arguments: &Arguments, kind: SequenceKind) -> Result<()> {
+    let mut config = SequenceConfig::read(arguments.config.as_deref())?;
+    config.learning.seed = arguments.seed.unwrap_or(config.learning.seed);
+    let interactions = interactions::read(&arguments.interactions)?;
+    let name = arguments.interactions.file_stem().unwrap_or_default().to_string_lossy();
+    let sequences = Sequences::new(&name, config.split, interactions.clone());
+    let report = train_sequence(&config, kind, &sequences, &arguments.out)
+        .with_context(|| arguments.interactions.display().to_string())?;
+
+    let split = match config.split {
+        Split::LeaveOneOut => interactions::leave_one_out(interactions),
+        Split::Time => interactions::before(interactions),
+    };
+    let (exam, popular, neighbours) = (Exam::new(&split, K), Baselines::new(&split.past), Neighbours::new(&split.past));
+    let lines = [
+        exam.line("Pop", |past| popular.popular(past, K)),
+        exam.line("Markov", |past| popular.markov(past, K)),
+        exam.line("item-kNN", |past| neighbours.rank(past, K)),
+        exam.line_of(kind.name(), recommended(&arguments.out, &sequences)?.into_iter()),
+    ];
+    baselines::print(&lines, K);
+    println!(
+        "{} users, {} items; best after {} of {} passes, {:.0} s; ± is half a 95 % interval",
+        report.users, report.items, report.best_epoch, report.epochs, report.seconds
+    );
+    if arguments.json {
+        println!("{}", json!({ "report": report, "models": lines }));
+    }
+    Ok(())
+}
+
+/// What the network in a folder recommends to each user whose last item is held out.
+fn recommended(dir: &Path, sequences: &Sequences) -> Result<Vec<Vec<String>>> {
+    let model = SequenceModel::load(dir, &DeviceSpec::Cpu)?;
+    let mut rankings = Vec::new();
+    for cases in sequences.test().chunks(ranking::BATCH) {
+        let histories: Vec<&[u32]> = cases.iter().map(|case| case.history).collect();
+        for (history, scores) in histories.iter().zip(model.scores(&histories)?) {
+            let names = ranking::first(history, scores, K).into_iter().map(|id| model.items()[id as usize - 1].clone());
+            rankings.push(names.collect());
+        }
+    }
+    Ok(rankings)
+}
+
+impl SequenceKind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Sasrec => "sasrec",
+            Self::Gru4rec => "gru4rec",
+        }
+    }
+}
+
+/// Learns, and leaves the best weights, the configuration, the items and the metrics in a folder.
+///
+/// # Errors
+/// There is nothing to learn from, the folder cannot be written, or has the checkpoint of something else.
+pub fn train_sequence(
+    config: &SequenceConfig,
+    kind: SequenceKind,
+    sequences: &Sequences,
+    out: &Path,
+) -> Result<SequenceReport> {
+    let started = Instant::now();
+    ensure!(
+        !sequences.validation().is_empty() && sequences.learning().next().is_some(),
+        "no user has enough interactions to learn from: one to be tested by, one to stop by, and two before them"
+    );
+    let mut variables = VarMap::new();
+    let weights = VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
+    let spec = config.spec(kind, sequences.items().len());
+    let network = spec.network(&weights)?;
+    start(&variables, config.learning.seed, |_, _| config.deviation)?;
+    let histories: Vec<&[u32]> = sequences.learning().collect();
+    let negatives =
+        (config.negatives > 0).then(|| Negatives::new(&histories, sequences.items().len(), config.negatives));
+    let next = Next { network: &*network, config, histories, sequences, negatives };
+    let (settings, data) = (json!({ "network": spec, "config": config }), sequences.fingerprint());
+    let fit = Fit { learning: &config.learning, settings, data: data.clone(), metric: "ndcg", dir: out };
+    let fitted = fit.run(&next, &mut variables)?;
+    let places = ranking::places(&*network, &sequences.test(), config.max_length)?;
+    let report = SequenceReport {
+        kind,
+        users: places.len(),
+        items: sequences.items().len(),
+        best_epoch: fitted.best_epoch,
+        epochs: fitted.epochs,
+        seconds: started.elapsed().as_secs_f64(),
+        validation_ndcg: fitted.best,
+        test: ranking::score(&places, K),
+    };
+    let figures = [
+        ("ndcg@10", report.test.ndcg.value),
+        ("hit_rate@10", report.test.hit_rate.value),
+        ("mrr@10", report.test.reciprocal_rank.value),
+        ("validation_ndcg@10", report.validation_ndcg),
+    ];
+    let training = Training {
+        data: sequences.name().to_owned(),
+        data_hash: data,
+        gate: config.gate.clone(),
+        config: json!(config),
+    };
+    let learnt = Learnt { spec: json!(spec), training, figures: &figures };
+    learnt.write(out)?;
+    learnt::write(out, "items.json", sequences.items())?;
+    let model = SequenceModel::load(out, &DeviceSpec::Cpu)?;
+    let histories = sequences.test().into_iter().map(|case| case.history).take(RECORDED).collect::<Vec<_>>();
+    model.write_golden(out, &histories)?;
+    Ok(report)
+}
+
+/// Learns what comes next.
+struct Next<'a> {
+    network: &'a dyn SequenceNetwork,
+    config: &'a SequenceConfig,
+    histories: Vec<&'a [u32]>,
+    sequences: &'a Sequences,
+    negatives: Option<Negatives>,
+}
+
+impl<'a> Learner for Next<'a> {
+    type Batch = Vec<&'a [u32]>;
+
+    fn batches(&self, random: &mut StdRng) -> Vec<Self::Batch> {
+        let mut windows = windows(&self.histories, self.config.max_length, random);
+        windows.shuffle(random);
+        windows.chunks(self.config.learning.batch).map(<[_]>::to_vec).collect()
+    }
+
+    fn loss(&self, windows: &Self::Batch, random: &mut StdRng) -> Result<Tensor> {
+        let most = self.config.max_length;
+        let inputs: Vec<&[u32]> = windows.iter().map(|window| &window[..window.len() - 1]).collect();
+        let targets: Vec<&[u32]> = windows.iter().map(|window| &window[1..]).collect();
+        let ids = padded(&inputs, most, &Device::Cpu)?;
+        let targets: Vec<u32> = padded(&targets, most, &Device::Cpu)?.flatten_all()?.to_vec1()?;
+        let real: Vec<u32> = (0..).zip(&targets).filter(|(_, target)| **target != PADDING).map(|(at, _)| at).collect();
+        let wanted: Vec<u32> = targets.into_iter().filter(|target| *target != PADDING).map(|item| item - 1).collect();
+        let vectors = self.network.forward(&ids, &mut Mode::training(random))?.flatten_to(D::Minus2)?;
+        let vectors = vectors.index_select(&Tensor::new(real, &Device::Cpu)?, 0)?;
+        let items = self.network.items()?;
+        if let Some(negatives) = &self.negatives {
+            return Ok(negatives.loss(&vectors, &wanted, &items, random)?);
+        }
+        Ok(cross_entropy(&vectors.matmul(&items.t()?)?, &wanted)?)
+    }
+
+    fn validate(&self) -> Result<f64> {
+        let places = ranking::places(self.network, &self.sequences.validation(), self.config.max_length)?;
+        Ok(ranking::score(&places, K).ndcg.value)
+    }
+}
+
+/// Cuts histories into windows of up to `most` steps from an item to the next, each step in one window. Where the cuts are is
+/// another matter in each pass, so that all items are learnt after much history and after little.
+fn windows<'a>(histories: &[&'a [u32]], most: usize, random: &mut StdRng) -> Vec<&'a [u32]> {
+    let mut windows = Vec::new();
+    for history in histories {
+        let steps = history.len() - 1;
+        let mut end = if steps > most { random.random_range(1..=most) } else { steps };
+        let mut begin = 0;
+        loop {
+            windows.push(&history[begin..=end]);
+            if end == steps {
+                break;
+            }
+            (begin, end) = (end, (end + most).min(steps));
+        }
+    }
+    windows
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::interactions::Interaction;
+    use crate::train::fit::WEIGHTS;
+    use crate::train::learning::Learning;
+    use rand::SeedableRng as _;
+
+    /// Users who walk round a circle of items.
+    fn circle(users: u32, items: u32, steps: u32) -> Sequences {
+        let met = |user: u32, step: u32| Interaction {
+            user: format!("u{user}"),
+            item: format!("i{:02}", (user * 7 + step) % items),
+            time: step.into(),
+        };
+        Sequences::new(
+            "circle",
+            Split::LeaveOneOut,
+            (0..users).flat_map(|user| (0..steps).map(move |step| met(user, step))).collect(),
+        )
+    }
+
+    fn small(epochs: u32) -> SequenceConfig {
+        let learning = Learning { learning_rate: 0.01, epochs, ..Learning::default() };
+        SequenceConfig { max_length: 6, hidden: 16, state: 16, dropout: 0.1, learning, ..SequenceConfig::default() }
+    }
+
+    fn weights(dir: &Path) -> Vec<u8> {
+        fs::read(dir.join(WEIGHTS)).unwrap()
+    }
+
+    #[test]
+    fn what_always_follows_is_learnt() {
+        for (kind, negatives) in [(SequenceKind::Sasrec, 0), (SequenceKind::Gru4rec, 0), (SequenceKind::Sasrec, 8)] {
+            let dir = tempfile::tempdir().unwrap();
+            // Histories shorter than the circle, as items of a history are not foretold.
+            let config = SequenceConfig { negatives, ..small(60) };
+            let report = train_sequence(&config, kind, &circle(40, 20, 12), dir.path()).unwrap();
+            assert!(report.test.ndcg.value > 0.95, "{kind:?}: {report:?}");
+        }
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_weights_and_so_does_going_on() {
+        let sequences = circle(20, 15, 9);
+        let train = |config: &SequenceConfig, dir: &tempfile::TempDir| {
+            train_sequence(config, SequenceKind::Sasrec, &sequences, dir.path())
+        };
+        let [whole, again, parts] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+        let report = train(&small(4), &whole).unwrap();
+        train(&small(4), &again).unwrap();
+        assert!(weights(whole.path()) == weights(again.path()), "the same seed");
+        train(&small(2), &parts).unwrap();
+        let resumed = train(&small(4), &parts).unwrap();
+        assert!(weights(whole.path()) == weights(parts.path()), "going on");
+        assert_eq!((report.best_epoch, report.test), (resumed.best_epoch, resumed.test));
+
+        let other = SequenceConfig { hidden: 8, ..small(4) };
+        assert!(train(&other, &again).unwrap_err().to_string().contains("another configuration"));
+        let other = train_sequence(&small(4), SequenceKind::Sasrec, &circle(21, 15, 9), again.path());
+        assert!(other.unwrap_err().to_string().contains("other data"));
+    }
+
+    #[test]
+    fn too_little_to_learn_from_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        for sequences in [Sequences::new("nothing", Split::LeaveOneOut, Vec::new()), circle(1, 5, 3)] {
+            let error = train_sequence(&small(1), SequenceKind::Sasrec, &sequences, dir.path()).unwrap_err();
+            assert!(error.to_string().contains("enough interactions"), "{error}");
+            assert!(!dir.path().join(WEIGHTS).exists());
+        }
+    }
+
+    #[test]
+    fn every_step_is_in_one_window() {
+        let history: Vec<u32> = (1..=23).collect();
+        let mut random = StdRng::seed_from_u64(1);
+        for most in 1..30 {
+            let windows = windows(&[&history], most, &mut random);
+            assert!(windows.iter().all(|window| (2..=most + 1).contains(&window.len())));
+            let steps = windows.iter().flat_map(|window| window.windows(2)).map(|step| (step[0], step[1]));
+            assert!(steps.eq((1..23).map(|item| (item, item + 1))));
+        }
+    }
+}
