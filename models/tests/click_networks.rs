@@ -1,6 +1,8 @@
 //! Networks that foretell clicks: what PyTorch computes with the same weights (`golden/clicks.py`), gradients against differences, and
 //! that they can learn at all.
 
+#![cfg(test)]
+
 use std::collections::HashMap;
 use std::path::Path;
 

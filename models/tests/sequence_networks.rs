@@ -1,6 +1,8 @@
 //! Networks for sequences: what PyTorch computes with the same weights (`golden/sequences.py`), gradients against differences, and that
 //! they can learn at all.
 
+#![cfg(test)]
+
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;

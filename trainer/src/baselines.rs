@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Serialize;
 
-use crate::interactions::{HeldOut, Interaction};
+use crate::interactions::{Interaction, PastAndNext};
 use crate::metrics::{Mean, discount, mean};
 use crate::print::{figure, print_table};
 
@@ -29,7 +29,7 @@ pub struct Line {
 /// What models are held against: what came next, and how popular items are.
 #[derive(Debug)]
 pub struct Exam<'a> {
-    split: &'a HeldOut,
+    split: &'a PastAndNext,
     /// The part of the users who have met an item.
     popularity: HashMap<&'a str, f64>,
     k: usize,
@@ -37,13 +37,17 @@ pub struct Exam<'a> {
 
 impl<'a> Exam<'a> {
     /// Of rankings of `k` items.
-    pub fn new(split: &'a HeldOut, k: usize) -> Self {
+    pub fn new(split: &'a PastAndNext, k: usize) -> Self {
         let mut popularity: HashMap<&str, f64> = HashMap::new();
         for history in split.past.values() {
             let met: HashSet<&str> = history.iter().map(|met| met.item.as_str()).collect();
-            met.into_iter().for_each(|item| *popularity.entry(item).or_default() += 1.0);
+            for item in met {
+                *popularity.entry(item).or_default() += 1.0;
+            }
         }
-        popularity.values_mut().for_each(|users| *users /= split.past.len() as f64);
+        for users in popularity.values_mut() {
+            *users /= split.past.len() as f64;
+        }
         Self { split, popularity, k }
     }
 
@@ -172,7 +176,9 @@ impl<'a> Neighbours<'a> {
             .collect();
         let mut who: Vec<Vec<usize>> = vec![Vec::new(); names.len()];
         for (user, items) in users.iter().enumerate() {
-            items.iter().for_each(|&item| who[item].push(user));
+            for &item in items {
+                who[item].push(user);
+            }
         }
         let mut together = vec![0_u32; names.len()];
         let near = (0..names.len())

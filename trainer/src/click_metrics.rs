@@ -72,7 +72,7 @@ fn auc(foretold: &[Foretold]) -> Option<f64> {
     let mut sorted: Vec<&Foretold> = foretold.iter().collect();
     sorted.sort_by(|a, b| a.chance.total_cmp(&b.chance));
     let (mut ranks, mut clicked, mut before) = (0.0, 0.0, 0);
-    for equal in sorted.chunk_by(|a, b| a.chance == b.chance) {
+    for equal in sorted.chunk_by(|a, b| a.chance.total_cmp(&b.chance).is_eq()) {
         let clicks = equal.iter().filter(|example| example.clicked).count() as f64;
         ranks += clicks * (before as f64 + (equal.len() + 1) as f64 / 2.0);
         clicked += clicks;
@@ -150,7 +150,11 @@ mod tests {
             for a in foretold.iter().filter(|example| example.clicked) {
                 for b in foretold.iter().filter(|example| !example.clicked) {
                     pairs += 1.0;
-                    right += if a.chance > b.chance { 1.0 } else if a.chance == b.chance { 0.5 } else { 0.0 };
+                    right += match a.chance.total_cmp(&b.chance) {
+                        std::cmp::Ordering::Greater => 1.0,
+                        std::cmp::Ordering::Equal => 0.5,
+                        std::cmp::Ordering::Less => 0.0,
+                    };
                 }
             }
             match auc(&foretold) {

@@ -1,4 +1,4 @@
-//! Examples of what was clicked on and what was not, for networks that foretell it: read from `RecBole`'s files, joined, encoded, and
+//! Examples of what was clicked on and what was not, for networks that foretell it: read from RecBole's files, joined, encoded, and
 //! split by time.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -12,7 +12,7 @@ use vitrine_models::{Encoded, Field, FieldKind, Fields, Value};
 
 use crate::text_file::{self, Table};
 
-/// Where examples come from: tab-separated files whose columns have their type behind the name, as `RecBole` writes them: `token`,
+/// Where examples come from: tab-separated files whose columns have their type behind the name, as RecBole writes them: `token`,
 /// `token_seq` (words between spaces) or `float`.
 #[derive(Clone, Debug, Args)]
 pub struct ClickFiles {
@@ -107,7 +107,7 @@ impl Clicks {
         });
         let users: Vec<u32> = users.collect();
 
-        let own = Joined { rows: order.into_iter().map(Some).collect(), table };
+        let own = Joined { table, rows: order.into_iter().map(Some).collect() };
         let mut sources = own.sources(&[&files.label, "timestamp"])?;
         for (file, key) in [(&of_users, "user_id"), (&of_items, "item_id")] {
             sources.extend(file.as_ref().map(|file| file.sources(&[key])).transpose()?.into_iter().flatten());
@@ -178,7 +178,7 @@ fn joined(path: &Path, key: &str, examples: &Table, order: &[usize]) -> Result<J
     let places: HashMap<&str, usize> =
         table.rows.iter().enumerate().map(|(place, (_, cells))| (cells[here].as_str(), place)).collect();
     let rows = order.iter().map(|&row| places.get(examples.rows[row].1[there].as_str()).copied()).collect();
-    Ok(Joined { rows, table })
+    Ok(Joined { table, rows })
 }
 
 impl Joined {

@@ -1,4 +1,4 @@
-//! Interactions of users with items over time, in `RecBole`'s atomic files, and their split into past and future.
+//! Interactions of users with items over time, in RecBole's atomic files, and their split into past and future.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,7 +22,7 @@ pub struct Interaction {
 
 /// What each user did, oldest first, without what is to be foretold; and that.
 #[derive(Debug, Default)]
-pub struct HeldOut {
+pub struct PastAndNext {
     /// User to items, oldest first. Users with a single interaction have theirs here.
     pub past: BTreeMap<String, Vec<Interaction>>,
     /// User to the item that came next.
@@ -53,9 +53,9 @@ pub fn read_titles(path: &Path) -> Result<BTreeMap<String, String>> {
 }
 
 /// Holds out each user's last interaction. Interactions of the same time stay in the order of the file.
-pub fn leave_one_out(mut interactions: Vec<Interaction>) -> HeldOut {
+pub fn leave_one_out(mut interactions: Vec<Interaction>) -> PastAndNext {
     interactions.sort_by(|a, b| a.time.total_cmp(&b.time));
-    let mut split = HeldOut::default();
+    let mut split = PastAndNext::default();
     for interaction in interactions {
         split.items.insert(interaction.item.clone());
         split.past.entry(interaction.user.clone()).or_default().push(interaction);
@@ -74,10 +74,10 @@ pub fn tenths(interactions: &[Interaction]) -> [f64; 2] {
 }
 
 /// Holds out what users did in the last of ten parts of all interactions: of each user who was there before, the first of it.
-pub fn before(mut interactions: Vec<Interaction>) -> HeldOut {
+pub fn before(mut interactions: Vec<Interaction>) -> PastAndNext {
     interactions.sort_by(|a, b| a.time.total_cmp(&b.time));
     let [_, from] = tenths(&interactions);
-    let mut split = HeldOut::default();
+    let mut split = PastAndNext::default();
     for interaction in interactions {
         split.items.insert(interaction.item.clone());
         if interaction.time < from {

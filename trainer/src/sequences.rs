@@ -166,7 +166,7 @@ mod tests {
             time: time.into(),
         };
         // At 1 to 20: u takes turns with v; only v comes in the end.
-        let of = |time: u32| met(if time < 18 && time % 2 == 0 { "u" } else { "v" }, time, time);
+        let of = |time: u32| met(if time < 18 && time.is_multiple_of(2) { "u" } else { "v" }, time, time);
         let sequences = Sequences::new("test", Split::Time, (1..=20).map(of).collect());
         assert_eq!(
             sequences.learning().collect::<Vec<_>>(),

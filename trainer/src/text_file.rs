@@ -28,7 +28,7 @@ pub struct Table {
     place: String,
 }
 
-/// A column of a file of `RecBole`, which writes the type behind the name: `user_id:token`.
+/// A column of a file of RecBole, which writes the type behind the name: `user_id:token`.
 pub struct Column<'a> {
     pub name: &'a str,
     /// None where nothing is said of it.

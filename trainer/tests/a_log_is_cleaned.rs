@@ -1,5 +1,7 @@
 //! From events as shops have them to interactions that are fit to learn from, by the command.
 
+#![cfg(test)]
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;

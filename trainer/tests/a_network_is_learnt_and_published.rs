@@ -1,5 +1,7 @@
 //! From a file of what users did to a version in a registry, by the command.
 
+#![cfg(test)]
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};

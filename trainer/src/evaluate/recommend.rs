@@ -18,7 +18,7 @@ use super::{Target, event_type, warn_of_degraded};
 use crate::{
     baselines::{self, Baselines, Exam, Line, Neighbours},
     concurrent,
-    interactions::{self, HeldOut, Interaction},
+    interactions::{self, Interaction, PastAndNext},
 };
 
 /// Score recommendations by what users did next.
@@ -31,7 +31,7 @@ use crate::{
 pub struct Recommend {
     #[command(flatten)]
     target: Target,
-    /// Tab-separated with the columns `user_id`, `item_id` and `timestamp`: an `.inter` file of `RecBole`
+    /// Tab-separated with the columns `user_id`, `item_id` and `timestamp`: an `.inter` file of RecBole
     #[arg(long, value_name = "FILE.inter")]
     interactions: PathBuf,
     /// The items' titles, tab-separated with `item_id` and `title` (or `movie_title`, `name`) [default: the ids]
@@ -76,7 +76,7 @@ impl Recommend {
         Ok(())
     }
 
-    async fn import(&self, client: &Client, split: &HeldOut) -> Result<()> {
+    async fn import(&self, client: &Client, split: &PastAndNext) -> Result<()> {
         let titles = self.items.as_deref().map(interactions::read_titles).transpose()?.unwrap_or_default();
         let items = split.items.iter().map(|id| item(id, &titles));
         let options = ImportOptions { create_catalog: true, ..ImportOptions::into_catalog(self.target.catalog()) };
@@ -126,7 +126,7 @@ impl Recommend {
         }
     }
 
-    fn print(&self, lines: &[Line], split: &HeldOut) {
+    fn print(&self, lines: &[Line], split: &PastAndNext) {
         let (k, users) = (self.k, split.held_out.len());
         let interactions = split.past.values().map(Vec::len).sum::<usize>();
         if self.target.json {

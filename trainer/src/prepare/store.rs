@@ -107,7 +107,7 @@ impl Store {
         Ok(counts.map(|count| count as usize))
     }
 
-    /// Writes them in order of time, as a file of `RecBole`.
+    /// Writes them in order of time, as a file of RecBole.
     pub fn write(&self, to: &mut impl Write) -> Result<()> {
         writeln!(to, "user_id:token\titem_id:token\ttype:token\ttimestamp:float")?;
         let mut query = self.database.prepare(

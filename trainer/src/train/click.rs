@@ -220,6 +220,7 @@ impl Learner for Clicking<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
     use std::fs;
 
     use super::*;
@@ -233,7 +234,7 @@ mod tests {
         for at in 0..400 {
             let (colour, shape) = (at * 7 % 5, at * 3 % 4);
             let label = u8::from(liked(colour, shape));
-            text += &format!("u{}\ti{}\tc{colour}\ts{shape}\t{label}\t{at}\n", at % 10, at % 20);
+            writeln!(text, "u{}\ti{}\tc{colour}\ts{shape}\t{label}\t{at}", at % 10, at % 20).unwrap();
         }
         let interactions = dir.join("x.inter");
         fs::write(&interactions, text).unwrap();

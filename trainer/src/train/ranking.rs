@@ -48,7 +48,7 @@ fn place(case: &Case<'_>, mut scores: Vec<f32>) -> usize {
         scores[met as usize - 1] = f32::NEG_INFINITY;
     }
     let target = case.target as usize - 1;
-    let before = |(item, score): (usize, &f32)| *score > scores[target] || (*score == scores[target] && item < target);
+    let before = |(item, score): (usize, &f32)| scores[target].total_cmp(score).then(item.cmp(&target)).is_lt();
     scores.iter().enumerate().filter(|&scored| before(scored)).count()
 }
 

@@ -1,5 +1,5 @@
 //! Learning what comes next in histories. The loss is the cross entropy of the next item, after every item of a history, among all items
-//! or among a sample of them: with one negative and a binary loss `SASRec` is much worse, as "Turning Dross Into Gold Loss" (Klenitskiy
+//! or among a sample of them: with one negative and a binary loss SASRec is much worse, as "Turning Dross Into Gold Loss" (Klenitskiy
 //! & Vasilev 2023, <https://arxiv.org/abs/2309.07602>) shows.
 
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ const RECORDED: usize = 4;
 /// What to learn from, and where to keep it.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Tab-separated with the columns `user_id`, `item_id` and `timestamp`: an `.inter` file of `RecBole`
+    /// Tab-separated with the columns `user_id`, `item_id` and `timestamp`: an `.inter` file of RecBole
     #[arg(long, value_name = "FILE.inter")]
     interactions: PathBuf,
     /// Where weights, configuration, items, metrics and the checkpoint are written; training goes on from a checkpoint there
