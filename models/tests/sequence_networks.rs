@@ -113,7 +113,7 @@ fn gradients_are_those_of_small_differences() {
                 variable.set(&Tensor::from_vec(numbers, variable.shape(), &Device::Cpu).unwrap()).unwrap();
                 loss_of(&*network, &mut Mode::serving()).to_scalar::<f32>().unwrap()
             };
-            let difference = (moved(2e-3) - moved(-2e-3)) / 4e-3;
+            let difference = (moved(3e-4) - moved(-3e-4)) / 6e-4;
             moved(0.0);
             let gradient = gradients.get(&variable).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()[at];
             assert!(
