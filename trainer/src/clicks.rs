@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
-use sha2::{Digest as _, Sha256};
 use vitrine_models::{Encoded, Field, FieldKind, Fields, Value};
+use vitrine_registry::Sha256;
 
 use crate::text_file::{self, Table};
 
@@ -149,11 +149,10 @@ impl Clicks {
 
     /// Tells other examples apart, in hexadecimal digits.
     pub fn fingerprint(&self) -> Result<String> {
-        let mut hash = Sha256::new();
-        hash.update(serde_json::to_vec(&self.fields)?);
-        hash.update(serde_json::to_vec(&self.encoded)?);
-        hash.update(self.clicked.iter().map(|clicked| u8::from(*clicked)).collect::<Vec<_>>());
-        Ok(hash.finalize().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}")))
+        let mut bytes = serde_json::to_vec(&self.fields)?;
+        serde_json::to_writer(&mut bytes, &self.encoded)?;
+        bytes.extend(self.clicked.iter().map(|clicked| u8::from(*clicked)));
+        Ok(Sha256::of_bytes(&bytes).to_string())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
+use vitrine_registry::Sha256;
 
 use crate::interactions::{self, Interaction};
 
@@ -84,16 +84,16 @@ impl Sequences {
 
     /// Tells other items and histories apart, in hexadecimal digits.
     pub fn fingerprint(&self) -> String {
-        let mut hash = Sha256::new();
+        let mut bytes = Vec::new();
         for item in &self.items {
-            hash.update(item);
-            hash.update([0]);
+            bytes.extend_from_slice(item.as_bytes());
+            bytes.push(0);
         }
         for user in &self.users {
-            user.items.iter().chain(&[0]).for_each(|item| hash.update(item.to_le_bytes()));
-            hash.update(user.learning.to_le_bytes());
+            bytes.extend(user.items.iter().chain(&[0]).flat_map(|item| item.to_le_bytes()));
+            bytes.extend_from_slice(&user.learning.to_le_bytes());
         }
-        hash.finalize().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+        Sha256::of_bytes(&bytes).to_string()
     }
 
     /// What to learn from: histories of two items or more.

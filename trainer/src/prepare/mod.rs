@@ -144,23 +144,17 @@ impl Prepare {
             report.count("without a user or an item", 1);
             return Ok(());
         }
-        if !store.is_new(&event.event_id)? {
+        let Some(number) = store.begin(&event.event_id)? else {
             report.count("that were there already", 1);
             return Ok(());
-        }
+        };
         for item in &event.items {
             if impossible_price(&item.price) {
                 report.count("of an impossible price", 1);
                 report.tell(format!("{place}:{}: an impossible price `{}`", line.number, item.price));
             } else if item.id.is_empty() {
                 report.count("without a user or an item", 1);
-            } else if !store.add(&Met {
-                event: &event.event_id,
-                user,
-                item: &item.id,
-                kind: &json::event_type(&event),
-                time,
-            })? {
+            } else if !store.add(&Met { event: number, user, item: &item.id, kind: &json::event_type(&event), time })? {
                 report.count("that were there already", 1);
             }
         }

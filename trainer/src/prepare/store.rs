@@ -8,8 +8,8 @@ use rusqlite::{Connection, params};
 /// One line of what is prepared.
 #[derive(Clone, Debug)]
 pub struct Met<'a> {
-    /// Tells events apart; an event may have several items.
-    pub event: &'a str,
+    /// The event's number; it may have several items.
+    pub event: i64,
     pub user: &'a str,
     pub item: &'a str,
     pub kind: &'a str,
@@ -44,19 +44,18 @@ impl Store {
         Ok(Self { database })
     }
 
-    /// Takes note of an event; false if one of that id was there already.
-    pub fn is_new(&self, event: &str) -> Result<bool> {
+    /// Gives an event a number; none if one of that id was there already.
+    pub fn begin(&self, event: &str) -> Result<Option<i64>> {
         let mut insert = self.database.prepare_cached("INSERT OR IGNORE INTO events (name) VALUES (?)")?;
-        Ok(insert.execute([event])? == 1)
+        Ok((insert.execute([event])? == 1).then(|| self.database.last_insert_rowid()))
     }
 
     /// Adds an interaction; false if the same user met the same item in the same way at the same time already.
     pub fn add(&self, met: &Met<'_>) -> Result<bool> {
-        let [user, item, kind, event] =
-            [("users", met.user), ("items", met.item), ("kinds", met.kind), ("events", met.event)]
-                .map(|(table, name)| self.number(table, name));
+        let [user, item, kind] = [("users", met.user), ("items", met.item), ("kinds", met.kind)]
+            .map(|(table, name)| self.number(table, name));
         let mut insert = self.database.prepare_cached("INSERT OR IGNORE INTO met VALUES (?, ?, ?, ?, ?)")?;
-        Ok(insert.execute(params![user?, item?, kind?, met.time, event?])? == 1)
+        Ok(insert.execute(params![user?, item?, kind?, met.time, met.event])? == 1)
     }
 
     fn number(&self, table: &str, name: &str) -> Result<i64> {

@@ -2,7 +2,7 @@
 //! foretold.
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
@@ -17,6 +17,7 @@ use vitrine_models::{ClickModel, ClickNetwork, DeviceSpec, Mode, cross_entropy_o
 
 use super::click_config::{ClickConfig, ClickKind};
 use super::fit::{Fit, Learner};
+use super::learning::{self, How};
 use super::learnt::Learnt;
 use crate::click_metrics::{self, ClickScores, Foretold};
 use crate::clicks::{ClickFiles, Clicks, Look};
@@ -34,18 +35,8 @@ const RECORDED: usize = 16;
 pub struct Arguments {
     #[command(flatten)]
     files: ClickFiles,
-    /// Where weights, configuration, metrics and the checkpoint are written; training goes on from a checkpoint there
-    #[arg(long, value_name = "FOLDER")]
-    out: PathBuf,
-    /// Sizes and rates, as TOML; every value has a default
-    #[arg(long, value_name = "FILE.toml")]
-    config: Option<PathBuf>,
-    /// Instead of the configuration's
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
-    /// End with a line of JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    how: How,
 }
 
 /// What was learnt.
@@ -70,20 +61,16 @@ pub struct ClickReport {
 }
 
 pub fn run(arguments: &Arguments, kind: ClickKind) -> Result<()> {
-    let mut config = ClickConfig::read(arguments.config.as_deref())?;
-    config.learning.seed = arguments.seed.unwrap_or(config.learning.seed);
+    let mut config: ClickConfig = learning::read(arguments.how.config.as_deref())?;
+    arguments.how.settle(&mut config.learning);
     let clicks = Clicks::read(&arguments.files, &config.look())?;
-    let mut reports = Vec::new();
+    let out = &arguments.how.out;
     // What is to be beaten is learnt first.
-    for kind in [ClickKind::Lr, ClickKind::Fm, kind] {
-        if reports.iter().any(|report: &ClickReport| report.kind == kind) {
-            continue;
-        }
-        let last = reports.len() == 2;
-        let out = if last { arguments.out.clone() } else { arguments.out.join(kind.name()) };
-        let report = train_clicks(&config, kind, &clicks, &out);
-        reports.push(report.with_context(|| arguments.files.interactions.display().to_string())?);
-    }
+    let baselines = [ClickKind::Lr, ClickKind::Fm].map(|kind| (kind, out.join(kind.name())));
+    let all = baselines.into_iter().chain([(kind, out.clone())]);
+    let learnt = all.map(|(kind, out)| train_clicks(&config, kind, &clicks, &out));
+    let reports = learnt.collect::<Result<Vec<_>>>();
+    let reports = reports.with_context(|| arguments.files.interactions.display().to_string())?;
     let always = clicks.rate(clicks.learning());
     let known = click_metrics::score(&clicks.foretold(clicks.test(), |_| always as f32));
     let row = |name: &str, scores: &ClickScores| {
@@ -102,7 +89,7 @@ pub fn run(arguments: &Arguments, kind: ClickKind) -> Result<()> {
         clicks.test().len(),
         100.0 * clicks.rate(clicks.test())
     );
-    if arguments.json {
+    if arguments.how.json {
         println!("{}", json!({ "models": reports, "rate_of_before": known }));
     }
     Ok(())

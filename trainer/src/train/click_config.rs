@@ -1,12 +1,10 @@
 //! How a network for clicks is made and learnt: defaults, and what a TOML file says instead.
 
-use std::path::Path;
-
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 use vitrine_models::{ClickSpec, DcnV2Config, DeepFmConfig, Fields, glorot};
 
-use super::learning::{self, Learning};
+use super::learning::{self, Configuration, Learning};
 use crate::publish::Gate;
 
 /// A network architecture for clicks.
@@ -78,30 +76,18 @@ impl ClickKind {
     }
 }
 
-impl ClickConfig {
-    /// Reads a file; without one all values are the defaults.
-    ///
-    /// # Errors
-    /// The file cannot be read, names what there is not, or a value cannot be.
-    pub fn read(path: Option<&Path>) -> Result<Self> {
-        let config: Self = learning::read(path)?;
-        config.check().with_context(|| path.unwrap_or(Path::new("defaults")).display().to_string())?;
-        Ok(config)
-    }
-
+impl Configuration for ClickConfig {
     fn check(&self) -> Result<()> {
         let sizes =
             [("most_buckets", self.most_buckets as usize), ("most_words", self.most_words), ("width", self.width)];
-        for (name, size) in sizes {
-            ensure!(size > 0, "{name} is 0; it must be at least 1");
-        }
+        learning::check_sizes(&sizes)?;
         ensure!(!self.layers.is_empty() && !self.layers.contains(&0), "layers must name widths of at least 1");
-        ensure!((0.0..1.0).contains(&self.dropout), "dropout is {}; it must be from 0 to below 1", self.dropout);
-        let deviation = self.deviation;
-        ensure!(deviation.is_finite() && deviation > 0.0, "deviation is {deviation}; it must be above 0");
+        learning::check_weights(self.dropout, self.deviation)?;
         self.learning.check()
     }
+}
 
+impl ClickConfig {
     /// The network over these fields.
     pub(super) fn spec(&self, kind: ClickKind, fields: Fields) -> ClickSpec {
         let Self { width, crosses, dropout, .. } = *self;
@@ -136,7 +122,7 @@ mod tests {
         ] {
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(file.path(), text).unwrap();
-            let error = format!("{:#}", ClickConfig::read(Some(file.path())).unwrap_err());
+            let error = format!("{:#}", learning::read::<ClickConfig>(Some(file.path())).unwrap_err());
             assert!(error.contains(name), "{text}: {error}");
         }
     }

@@ -1,8 +1,9 @@
 //! How networks learn, whatever they are: what a TOML file may say of it, and which learning rate a step has.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
+use clap::Args;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::optimizer::Rule;
@@ -78,17 +79,64 @@ impl Learning {
     }
 }
 
+/// How to learn, and where to keep it: on the command line, whatever is learnt.
+#[derive(Debug, Args)]
+pub struct How {
+    /// Where weights, configuration, metrics and the checkpoint are written; training goes on from a checkpoint there
+    #[arg(long, value_name = "FOLDER")]
+    pub out: PathBuf,
+    /// Sizes and rates, as TOML; every value has a default
+    #[arg(long, value_name = "FILE.toml")]
+    pub config: Option<PathBuf>,
+    /// Instead of the configuration's
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// End with a line of JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl How {
+    /// Puts in what was said besides the configuration.
+    pub fn settle(&self, learning: &mut Learning) {
+        learning.seed = self.seed.unwrap_or(learning.seed);
+    }
+}
+
+/// What a file may say of a network and its learning.
+pub trait Configuration: Default + Serialize + DeserializeOwned {
+    /// Refuses what cannot be, by name.
+    fn check(&self) -> Result<()>;
+}
+
 /// A configuration: the defaults, and what a file says instead, section by section.
 ///
 /// # Errors
-/// The file cannot be read, or names what there is not.
-pub fn read<C: Default + Serialize + DeserializeOwned>(path: Option<&Path>) -> Result<C> {
+/// The file cannot be read, names what there is not, or a value cannot be.
+pub fn read<C: Configuration>(path: Option<&Path>) -> Result<C> {
     let Some(path) = path else { return Ok(C::default()) };
     let place = || path.display().to_string();
     let text = std::fs::read_to_string(path).with_context(place)?;
     let mut values = toml::Table::try_from(C::default())?;
     overlay(&mut values, text.parse().with_context(place)?);
-    values.try_into().with_context(place)
+    let config: C = values.try_into().with_context(place)?;
+    config.check().with_context(place)?;
+    Ok(config)
+}
+
+/// Refuses sizes of 0, by name.
+pub fn check_sizes(sizes: &[(&str, usize)]) -> Result<()> {
+    for (name, size) in sizes {
+        ensure!(*size > 0, "{name} is 0; it must be at least 1");
+    }
+    Ok(())
+}
+
+/// Refuses what weights cannot start with, or be dropped by.
+pub fn check_weights(dropout: f32, deviation: f32) -> Result<()> {
+    ensure!((0.0..1.0).contains(&dropout), "dropout is {dropout}; it must be from 0 to below 1");
+    ensure!(deviation.is_finite() && deviation > 0.0, "deviation is {deviation}; it must be above 0");
+    Ok(())
 }
 
 fn overlay(values: &mut toml::Table, over: toml::Table) {

@@ -17,6 +17,7 @@ use serde_json::json;
 use vitrine_models::{DeviceSpec, Mode, PADDING, SequenceModel, SequenceNetwork, cross_entropy, padded, start};
 
 use super::fit::{Fit, Learner};
+use super::learning::{self, How};
 use super::learnt::{self, Learnt};
 use super::negatives::Negatives;
 use super::ranking::{self, Ranked};
@@ -38,18 +39,8 @@ pub struct Arguments {
     /// Tab-separated with the columns `user_id`, `item_id` and `timestamp`: an `.inter` file of RecBole
     #[arg(long, value_name = "FILE.inter")]
     interactions: PathBuf,
-    /// Where weights, configuration, items, metrics and the checkpoint are written; training goes on from a checkpoint there
-    #[arg(long, value_name = "FOLDER")]
-    out: PathBuf,
-    /// Sizes and rates, as TOML; every value has a default
-    #[arg(long, value_name = "FILE.toml")]
-    config: Option<PathBuf>,
-    /// Instead of the configuration's
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
-    /// End with a line of JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    how: How,
 }
 
 /// What was learnt.
@@ -74,12 +65,12 @@ pub struct SequenceReport {
 }
 
 pub fn run(arguments: &Arguments, kind: SequenceKind) -> Result<()> {
-    let mut config = SequenceConfig::read(arguments.config.as_deref())?;
-    config.learning.seed = arguments.seed.unwrap_or(config.learning.seed);
+    let mut config: SequenceConfig = learning::read(arguments.how.config.as_deref())?;
+    arguments.how.settle(&mut config.learning);
     let interactions = interactions::read(&arguments.interactions)?;
     let name = arguments.interactions.file_stem().unwrap_or_default().to_string_lossy();
     let sequences = Sequences::new(&name, config.split, interactions.clone());
-    let report = train_sequence(&config, kind, &sequences, &arguments.out)
+    let report = train_sequence(&config, kind, &sequences, &arguments.how.out)
         .with_context(|| arguments.interactions.display().to_string())?;
 
     let split = match config.split {
@@ -91,14 +82,14 @@ pub fn run(arguments: &Arguments, kind: SequenceKind) -> Result<()> {
         exam.line("Pop", |past| popular.popular(past, K)),
         exam.line("Markov", |past| popular.markov(past, K)),
         exam.line("item-kNN", |past| neighbours.rank(past, K)),
-        exam.line_of(kind.name(), recommended(&arguments.out, &sequences)?.into_iter()),
+        exam.line_of(kind.name(), recommended(&arguments.how.out, &sequences)?.into_iter()),
     ];
     baselines::print(&lines, K);
     println!(
         "{} users, {} items; best after {} of {} passes, {:.0} s; ± is half a 95 % interval",
         report.users, report.items, report.best_epoch, report.epochs, report.seconds
     );
-    if arguments.json {
+    if arguments.how.json {
         println!("{}", json!({ "report": report, "models": lines }));
     }
     Ok(())

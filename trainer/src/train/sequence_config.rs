@@ -1,12 +1,10 @@
 //! How a sequence network is made and learnt: defaults, and what a TOML file says instead.
 
-use std::path::Path;
-
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 use vitrine_models::{CellKind, Gru4RecConfig, SasRecConfig, SequenceSpec};
 
-use super::learning::{self, Learning};
+use super::learning::{self, Configuration, Learning};
 use crate::publish::Gate;
 use crate::sequences::Split;
 
@@ -69,31 +67,19 @@ impl Default for SequenceConfig {
     }
 }
 
-impl SequenceConfig {
-    /// Reads a file; without one all values are the defaults.
-    ///
-    /// # Errors
-    /// The file cannot be read, names what there is not, or a value cannot be.
-    pub fn read(path: Option<&Path>) -> Result<Self> {
-        let config: Self = learning::read(path)?;
-        config.check().with_context(|| path.unwrap_or(Path::new("defaults")).display().to_string())?;
-        Ok(config)
-    }
-
+impl Configuration for SequenceConfig {
     fn check(&self) -> Result<()> {
         let sizes =
             [("max_length", self.max_length), ("hidden", self.hidden), ("heads", self.heads), ("state", self.state)];
-        for (name, size) in sizes {
-            ensure!(size > 0, "{name} is 0; it must be at least 1");
-        }
+        learning::check_sizes(&sizes)?;
         let (hidden, heads) = (self.hidden, self.heads);
         ensure!(hidden.is_multiple_of(heads), "hidden ({hidden}) is no multiple of heads ({heads})");
-        ensure!((0.0..1.0).contains(&self.dropout), "dropout is {}; it must be from 0 to below 1", self.dropout);
-        let deviation = self.deviation;
-        ensure!(deviation.is_finite() && deviation > 0.0, "deviation is {deviation}; it must be above 0");
+        learning::check_weights(self.dropout, self.deviation)?;
         self.learning.check()
     }
+}
 
+impl SequenceConfig {
     /// The network for so many items.
     pub(super) fn spec(&self, kind: SequenceKind, items: usize) -> SequenceSpec {
         let Self { max_length, hidden, heads, blocks, state, cell, dropout, .. } = *self;
@@ -115,7 +101,7 @@ mod tests {
     fn read(text: &str) -> Result<SequenceConfig> {
         let file = tempfile::NamedTempFile::new()?;
         std::fs::write(file.path(), text)?;
-        SequenceConfig::read(Some(file.path()))
+        learning::read::<SequenceConfig>(Some(file.path()))
     }
 
     #[test]
