@@ -8,7 +8,7 @@ use candle_nn::{VarBuilder, ops::sigmoid};
 use serde::{Deserialize, Serialize};
 
 use crate::fields::{ClickNetwork, Encoded, Examples, Fields};
-use crate::golden::{GOLDEN, GoldenCheck, largest_difference};
+use crate::golden::{GoldenCheck, Recording};
 use crate::training::Mode;
 use crate::weights::Weights;
 use crate::{DcnV2, DcnV2Config, DeepFm, DeepFmConfig, DeviceSpec, ModelError, files};
@@ -95,14 +95,12 @@ impl ClickModel {
     /// # Errors
     /// Those of [`chances`](Self::chances), or the file cannot be written.
     pub fn write_golden(&self, dir: &Path, encoded: &Encoded) -> std::result::Result<PathBuf, ModelError> {
-        let path = dir.join(GOLDEN);
         let chances = self.chances(encoded)?;
         let places: Vec<usize> = (0..chances.len()).collect();
         let Examples { ids, weights } = self.fields().examples(encoded, &places, &Device::Cpu)?;
         let chances = Tensor::from_vec(chances, (places.len(), 1), &Device::Cpu)?;
         let tensors = HashMap::from([("ids", ids), ("weights", weights), ("chances", chances)]);
-        candle_core::safetensors::save(&tensors, &path).map_err(|error| ModelError::format(&path, error))?;
-        Ok(path)
+        Recording::write(dir, &tensors)
     }
 
     /// Computes what is recorded in `dir` again, and compares.
@@ -110,26 +108,16 @@ impl ClickModel {
     /// # Errors
     /// [`ModelError::Golden`] when a chance is more than `tolerance` away from its recording; a damaged recording; the device's failure.
     pub fn check_golden(&self, dir: &Path, tolerance: f32) -> std::result::Result<GoldenCheck, ModelError> {
-        let path = dir.join(GOLDEN);
-        if !path.exists() {
-            return Ok(GoldenCheck::NotRecorded);
-        }
-        let damaged = |error: candle_core::Error| ModelError::format(&path, error);
-        let mut tensors = candle_core::safetensors::load(&path, &self.device).map_err(damaged)?;
-        let mut take =
-            |name: &str| tensors.remove(name).ok_or_else(|| ModelError::format(&path, format!("it holds no `{name}`")));
-        let (ids, weights) = (take("ids")?, take("weights")?);
-        let recorded: Vec<Vec<f32>> = take("chances")?.to_vec2().map_err(damaged)?;
+        let Some(mut recording) = Recording::read(dir)? else { return Ok(GoldenCheck::NotRecorded) };
+        let [ids, weights, recorded] = ["ids", "weights", "chances"].map(|name| recording.take(name));
+        let (ids, weights) = (ids?, weights?);
+        let recorded: Vec<Vec<f32>> = recorded?.to_vec2().map_err(|error| recording.damaged(error))?;
         let wanted = [recorded.len(), self.fields().slots()];
         if ids.dims() != wanted || weights.dims() != wanted || recorded.iter().any(|row| row.len() != 1) {
-            return Err(ModelError::format(path, "its examples are not those of this network's fields"));
+            return Err(recording.damaged("its examples are not those of this network's fields"));
         }
-        let chances = self.chances_of(&Examples { ids, weights })?;
-        let chances: Vec<Vec<f32>> = chances.into_iter().map(|chance| vec![chance]).collect();
-        let (row, difference) = largest_difference(&chances, &recorded);
-        if difference <= tolerance {
-            return Ok(GoldenCheck::Matched { rows: recorded.len(), difference });
-        }
-        Err(ModelError::Golden { path, row, difference, tolerance })
+        let examples = Examples { ids: ids.to_device(&self.device)?, weights: weights.to_device(&self.device)? };
+        let chances: Vec<Vec<f32>> = self.chances_of(&examples)?.into_iter().map(|chance| vec![chance]).collect();
+        recording.compare(&chances, &recorded, tolerance)
     }
 }

@@ -2,14 +2,14 @@
 //! weights, configuration and code still belong together; rows of every length warm the device up before them.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 
 use crate::{Backend, ModelError, Precision, Ragged, TextEncoder, files};
 
-/// Where a version has them.
-pub(crate) const GOLDEN: &str = "golden.safetensors";
+const FILE: &str = "golden.safetensors";
 
 /// The tolerance where a version's manifest names none: room for another processor's order of summing, and for 16 bits
 /// where it computes with those; none for other weights.
@@ -46,11 +46,10 @@ pub enum GoldenCheck {
 /// # Errors
 /// What [`TextEncoder::embed`] returns, or that the file cannot be written.
 pub fn write_golden(dir: &Path, encoder: &TextEncoder, texts: &[&str]) -> Result<PathBuf, ModelError> {
-    let path = dir.join(GOLDEN);
     let tokenizer = encoder.tokenizer();
     let rows = texts.iter().map(|text| tokenizer.encode(text)).collect::<Result<Ragged, _>>()?;
     if rows.is_empty() {
-        return Err(ModelError::format(path, "no texts were given to record"));
+        return Err(ModelError::format(dir.join(FILE), "no texts were given to record"));
     }
     let embeddings = encoder.embed(&rows)?.concat();
     let offsets: Vec<u32> = rows.offsets().map(|offset| offset as u32).collect();
@@ -60,8 +59,7 @@ pub fn write_golden(dir: &Path, encoder: &TextEncoder, texts: &[&str]) -> Result
         ("offsets", Tensor::from_vec(offsets, rows.len() + 1, cpu)?),
         ("embeddings", Tensor::from_vec(embeddings, (rows.len(), encoder.dimensions()), cpu)?),
     ]);
-    candle_core::safetensors::save(&tensors, &path).map_err(|error| ModelError::format(&path, error))?;
-    Ok(path)
+    Recording::write(dir, &tensors)
 }
 
 /// Warms the encoder up with made-up rows of every length, then runs the rows recorded in `dir`, and compares.
@@ -70,22 +68,64 @@ pub fn write_golden(dir: &Path, encoder: &TextEncoder, texts: &[&str]) -> Result
 /// [`ModelError::NotFinite`] when an output is not finite; [`ModelError::Golden`] when an element is more than
 /// `tolerance` away from its recording; a damaged recording; the device's failure.
 pub fn check_golden(dir: &Path, encoder: &TextEncoder, tolerance: f32) -> Result<GoldenCheck, ModelError> {
-    let path = dir.join(GOLDEN);
     encoder.embed(&made_up_rows(encoder))?;
-    if !path.exists() {
-        return Ok(GoldenCheck::NotRecorded);
+    let Some(mut recording) = Recording::read(dir)? else { return Ok(GoldenCheck::NotRecorded) };
+    let (rows, recorded) = rows_of(&mut recording, encoder.dimensions())?;
+    recording.compare(&encoder.embed(&rows)?, &recorded, tolerance)
+}
+
+/// A version's recording: what went in and what came out, as named tensors.
+pub(crate) struct Recording {
+    path: PathBuf,
+    tensors: HashMap<String, Tensor>,
+}
+
+impl Recording {
+    /// Writes one into a folder, and returns its path.
+    pub(crate) fn write(dir: &Path, tensors: &HashMap<&str, Tensor>) -> Result<PathBuf, ModelError> {
+        let path = dir.join(FILE);
+        candle_core::safetensors::save(tensors, &path).map_err(|error| ModelError::format(&path, error))?;
+        Ok(path)
     }
-    let (rows, recorded) = read(&path, encoder.dimensions())?;
-    let embeddings = encoder.embed(&rows)?;
-    let (row, difference) = largest_difference(&embeddings, &recorded);
-    if difference <= tolerance {
-        return Ok(GoldenCheck::Matched { rows: rows.len(), difference });
+
+    /// The one in a folder, if there is one.
+    pub(crate) fn read(dir: &Path) -> Result<Option<Self>, ModelError> {
+        let path = dir.join(FILE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let bytes = files::bytes(&path, "")?;
+        let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu);
+        let tensors = tensors.map_err(|error| ModelError::format(&path, error))?;
+        Ok(Some(Self { path, tensors }))
     }
-    Err(ModelError::Golden { path, row, difference, tolerance })
+
+    pub(crate) fn take(&mut self, name: &str) -> Result<Tensor, ModelError> {
+        self.tensors.remove(name).ok_or_else(|| self.damaged(format!("it holds no `{name}`")))
+    }
+
+    /// It is not as it should be.
+    pub(crate) fn damaged(&self, reason: impl Display) -> ModelError {
+        ModelError::format(&self.path, reason)
+    }
+
+    /// Holds what was computed against what was recorded, row by row.
+    pub(crate) fn compare(
+        self,
+        computed: &[Vec<f32>],
+        recorded: &[Vec<f32>],
+        tolerance: f32,
+    ) -> Result<GoldenCheck, ModelError> {
+        let (row, difference) = largest_difference(computed, recorded);
+        if difference <= tolerance {
+            return Ok(GoldenCheck::Matched { rows: recorded.len(), difference });
+        }
+        Err(ModelError::Golden { path: self.path, row, difference, tolerance })
+    }
 }
 
 /// The row with the largest difference of one element, and that difference; a recorded NaN differs infinitely.
-pub(crate) fn largest_difference(computed: &[Vec<f32>], recorded: &[Vec<f32>]) -> (usize, f32) {
+fn largest_difference(computed: &[Vec<f32>], recorded: &[Vec<f32>]) -> (usize, f32) {
     let difference = |(a, b): (&f32, &f32)| if b.is_nan() { f32::INFINITY } else { (a - b).abs() };
     computed
         .iter()
@@ -96,23 +136,18 @@ pub(crate) fn largest_difference(computed: &[Vec<f32>], recorded: &[Vec<f32>]) -
         .unwrap_or_default()
 }
 
-fn read(path: &Path, dimensions: usize) -> Result<(Ragged, Vec<Vec<f32>>), ModelError> {
-    let bytes = files::bytes(path, "")?;
-    let damaged = |error: candle_core::Error| ModelError::format(path, error);
-    let mut tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(damaged)?;
-    let mut take =
-        |name: &str| tensors.remove(name).ok_or_else(|| ModelError::format(path, format!("it holds no `{name}`")));
-    let ids = take("ids")?.to_vec1().map_err(damaged)?;
-    let offsets: Vec<u32> = take("offsets")?.to_vec1().map_err(damaged)?;
-    let recorded: Vec<Vec<f32>> = take("embeddings")?.to_vec2().map_err(damaged)?;
-    let rows = Ragged::from_parts(ids, &offsets).map_err(|error| ModelError::format(path, error))?;
+fn rows_of(recording: &mut Recording, dimensions: usize) -> Result<(Ragged, Vec<Vec<f32>>), ModelError> {
+    let [ids, offsets, recorded] = ["ids", "offsets", "embeddings"].map(|name| recording.take(name));
+    let damaged = |error: candle_core::Error| recording.damaged(error);
+    let (ids, offsets) = (ids?.to_vec1().map_err(damaged)?, offsets?.to_vec1::<u32>().map_err(damaged)?);
+    let recorded: Vec<Vec<f32>> = recorded?.to_vec2().map_err(damaged)?;
+    let rows = Ragged::from_parts(ids, &offsets).map_err(|error| recording.damaged(error))?;
     if rows.is_empty() || recorded.len() != rows.len() || recorded.iter().any(|row| row.len() != dimensions) {
-        let reason = format!(
+        return Err(recording.damaged(format!(
             "{} recorded embeddings for {} rows; wanted one of {dimensions} dimensions for each",
             recorded.len(),
             rows.len(),
-        );
-        return Err(ModelError::format(path, reason));
+        )));
     }
     Ok((rows, recorded))
 }

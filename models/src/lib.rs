@@ -61,7 +61,7 @@ pub use losses::{cross_entropy, cross_entropy_of_odds};
 pub use precision::Precision;
 pub use ragged::{Ragged, Row};
 pub use sasrec::{SasRec, SasRecConfig};
-pub use sequence::{PADDING, SequenceNetwork, padded};
+pub use sequence::{PADDING, SequenceNetwork, last_scores, padded};
 pub use sequence_model::{SequenceModel, SequenceSpec};
 pub use text_encoder::TextEncoder;
 pub use tokenizer::Tokenizer;

@@ -36,6 +36,23 @@ pub fn padded(histories: &[&[u32]], most: usize, device: &Device) -> Result<Tens
     Tensor::from_vec(ids, (ends.len(), length), device)
 }
 
+/// What comes next after histories, of each the last `most` items: a score for each item, of id 1 first; one row for each history, none
+/// of them empty.
+///
+/// # Errors
+/// An id is no item, or the device failed.
+pub fn last_scores(
+    network: &dyn SequenceNetwork,
+    histories: &[&[u32]],
+    most: usize,
+    device: &Device,
+) -> Result<Vec<Vec<f32>>> {
+    let ids = padded(histories, most, device)?;
+    let vectors = network.forward(&ids, &mut Mode::serving())?;
+    let last = vectors.narrow(1, ids.dim(1)? - 1, 1)?.squeeze(1)?.contiguous()?;
+    last.matmul(&network.items()?.t()?)?.to_vec2()
+}
+
 /// 1 for items and 0 for padding: f32, of the shape of the ids.
 pub(crate) fn known(ids: &Tensor) -> Result<Tensor> {
     ids.ne(PADDING)?.to_dtype(DType::F32)

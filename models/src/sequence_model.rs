@@ -7,9 +7,8 @@ use candle_core::{Device, Result, Tensor};
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 
-use crate::golden::{GOLDEN, GoldenCheck, largest_difference};
-use crate::sequence::{SequenceNetwork, padded};
-use crate::training::Mode;
+use crate::golden::{GoldenCheck, Recording};
+use crate::sequence::{SequenceNetwork, last_scores, padded};
 use crate::weights::Weights;
 use crate::{DeviceSpec, Gru4Rec, Gru4RecConfig, ModelError, SasRec, SasRecConfig, files};
 
@@ -93,10 +92,7 @@ impl SequenceModel {
     /// # Errors
     /// An id is no item, a score is not finite, or the device failed.
     pub fn scores(&self, histories: &[&[u32]]) -> std::result::Result<Vec<Vec<f32>>, ModelError> {
-        let ids = padded(histories, self.spec.max_length(), &self.device)?;
-        let vectors = self.network.forward(&ids, &mut Mode::serving())?;
-        let last = vectors.narrow(1, ids.dim(1)? - 1, 1)?.squeeze(1)?.contiguous()?;
-        let scores: Vec<Vec<f32>> = last.matmul(&self.network.items()?.t()?)?.to_vec2()?;
+        let scores = last_scores(&*self.network, histories, self.spec.max_length(), &self.device)?;
         match scores.iter().position(|row| row.iter().any(|score| !score.is_finite())) {
             Some(row) => Err(ModelError::NotFinite { row }),
             None => Ok(scores),
@@ -109,14 +105,12 @@ impl SequenceModel {
     /// # Errors
     /// Those of [`scores`](Self::scores), or the file cannot be written.
     pub fn write_golden(&self, dir: &Path, histories: &[&[u32]]) -> std::result::Result<PathBuf, ModelError> {
-        let path = dir.join(GOLDEN);
         let scores = self.scores(histories)?.concat();
         let tensors = HashMap::from([
             ("ids", padded(histories, self.spec.max_length(), &Device::Cpu)?),
             ("scores", Tensor::from_vec(scores, (histories.len(), self.items.len()), &Device::Cpu)?),
         ]);
-        candle_core::safetensors::save(&tensors, &path).map_err(|error| ModelError::format(&path, error))?;
-        Ok(path)
+        Recording::write(dir, &tensors)
     }
 
     /// Computes what is recorded in `dir` again, and compares.
@@ -124,28 +118,21 @@ impl SequenceModel {
     /// # Errors
     /// [`ModelError::Golden`] when a score is more than `tolerance` away from its recording; a damaged recording; the device's failure.
     pub fn check_golden(&self, dir: &Path, tolerance: f32) -> std::result::Result<GoldenCheck, ModelError> {
-        let path = dir.join(GOLDEN);
-        if !path.exists() {
+        let Some(mut recording) = Recording::read(dir)? else {
             self.scores(&[&[1]])?;
             return Ok(GoldenCheck::NotRecorded);
-        }
-        let damaged = |error: candle_core::Error| ModelError::format(&path, error);
-        let mut tensors = candle_core::safetensors::load(&path, &Device::Cpu).map_err(damaged)?;
-        let mut take =
-            |name: &str| tensors.remove(name).ok_or_else(|| ModelError::format(&path, format!("it holds no `{name}`")));
-        let ids: Vec<Vec<u32>> = take("ids")?.to_vec2().map_err(damaged)?;
-        let recorded: Vec<Vec<f32>> = take("scores")?.to_vec2().map_err(damaged)?;
+        };
+        let [ids, recorded] = ["ids", "scores"].map(|name| recording.take(name));
+        let damaged = |error: candle_core::Error| recording.damaged(error);
+        let ids: Vec<Vec<u32>> = ids?.to_vec2().map_err(damaged)?;
+        let recorded: Vec<Vec<f32>> = recorded?.to_vec2().map_err(damaged)?;
         let histories: Vec<&[u32]> =
             ids.iter().map(|row| &row[row.iter().take_while(|id| **id == crate::PADDING).count()..]).collect();
         let known = |id: &u32| (1..=self.items.len() as u32).contains(id);
         let sound = histories.iter().all(|history| !history.is_empty() && history.iter().all(known));
         if !sound || recorded.len() != ids.len() || recorded.iter().any(|row| row.len() != self.items.len()) {
-            return Err(ModelError::format(path, "its histories and scores are not those of this network's items"));
+            return Err(recording.damaged("its histories and scores are not those of this network's items"));
         }
-        let (row, difference) = largest_difference(&self.scores(&histories)?, &recorded);
-        if difference <= tolerance {
-            return Ok(GoldenCheck::Matched { rows: ids.len(), difference });
-        }
-        Err(ModelError::Golden { path, row, difference, tolerance })
+        recording.compare(&self.scores(&histories)?, &recorded, tolerance)
     }
 }

@@ -3,16 +3,16 @@
 
 #![cfg(test)]
 
-use std::collections::HashMap;
-use std::path::Path;
+mod learning;
 
-use candle_core::{DType, Device, Result, Tensor, Var};
+use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::{VarBuilder, VarMap};
-use rand::{SeedableRng as _, rngs::StdRng};
 use vitrine_models::{
     ClickNetwork, DcnV2, DcnV2Config, DeepFm, DeepFmConfig, Examples, Field, FieldKind, Fields, Mode, by_name,
     cross_entropy_of_odds, start,
 };
+
+use learning::{check_gradients, golden, learn_by_heart};
 
 fn fields() -> Fields {
     let field = |name: &str, kind| Field { name: name.to_owned(), kind };
@@ -42,11 +42,6 @@ const NETWORKS: [(&str, &str, Make); 4] = [
     ("deepfm", "deepfm", |weights| deepfm(true, &[6, 5], weights)),
     ("dcn-v2", "dcn-v2", dcn_v2),
 ];
-
-fn golden(name: &str) -> HashMap<String, Tensor> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name).with_extension("safetensors");
-    candle_core::safetensors::load(path, &Device::Cpu).unwrap()
-}
 
 fn examples() -> Examples {
     let golden = golden("deepfm");
@@ -102,23 +97,8 @@ fn learnable(make: Make) -> (VarMap, Box<dyn ClickNetwork>) {
 fn gradients_are_those_of_small_differences() {
     for (_, name, make) in NETWORKS {
         let (variables, network) = learnable(make);
-        let gradients = loss_of(&*network, &mut Mode::serving()).backward().unwrap();
-        for (weight, variable) in by_name(&variables) {
-            let numbers = variable.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-            for at in 0..numbers.len() {
-                let moved = |by: f32| {
-                    let mut numbers = numbers.clone();
-                    numbers[at] += by;
-                    variable.set(&Tensor::from_vec(numbers, variable.shape(), &Device::Cpu).unwrap()).unwrap();
-                    loss_of(&*network, &mut Mode::serving()).to_scalar::<f32>().unwrap()
-                };
-                let difference = (moved(3e-4) - moved(-3e-4)) / 6e-4;
-                moved(0.0);
-                let gradient = gradients.get(&variable).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()[at];
-                let off = (gradient - difference).abs();
-                assert!(off < 2e-3, "{name}, {weight} {at}: {gradient}, and by difference {difference}");
-            }
-        }
+        let all = |numbers: usize| (0..numbers).collect();
+        check_gradients(name, &variables, all, |mode| loss_of(&*network, mode));
     }
 }
 
@@ -126,14 +106,6 @@ fn gradients_are_those_of_small_differences() {
 fn a_batch_can_be_learnt_by_heart() {
     for (_, name, make) in NETWORKS {
         let (variables, network) = learnable(make);
-        let variables: Vec<Var> = by_name(&variables).into_values().collect();
-        let mut optimizer = candle_nn::AdamW::new_lr(variables, 0.05).unwrap();
-        let mut random = StdRng::seed_from_u64(1);
-        for _ in 0..200 {
-            let loss = loss_of(&*network, &mut Mode::training(&mut random));
-            candle_nn::Optimizer::backward_step(&mut optimizer, &loss).unwrap();
-        }
-        let loss = loss_of(&*network, &mut Mode::serving()).to_scalar::<f32>().unwrap();
-        assert!(loss < 0.05, "{name}: {loss}");
+        learn_by_heart(name, &variables, (200, 0.05), |mode| loss_of(&*network, mode));
     }
 }

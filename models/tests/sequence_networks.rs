@@ -3,18 +3,21 @@
 
 #![cfg(test)]
 
+mod learning;
+
 use std::collections::HashMap;
 use std::fs;
-use std::path::Path;
 
-use candle_core::{DType, Device, Result, Tensor, Var};
+use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::{VarBuilder, VarMap, loss};
 use rand::{SeedableRng as _, rngs::StdRng};
 use tempfile::TempDir;
 use vitrine_models::{
     CellKind, DeviceSpec, GoldenCheck, Gru4Rec, Gru4RecConfig, Mode, ModelError, SasRec, SasRecConfig, SequenceModel,
-    SequenceNetwork, SequenceSpec, by_name, padded, start,
+    SequenceNetwork, SequenceSpec, padded, start,
 };
+
+use learning::{check_gradients, golden, learn_by_heart};
 
 const SASREC: SasRecConfig = SasRecConfig { items: 11, max_length: 6, hidden: 8, heads: 2, blocks: 2, dropout: 0.0 };
 const GRU4REC: Gru4RecConfig =
@@ -28,11 +31,6 @@ const NETWORKS: [(&str, Make); 3] = [
     ("gru4rec", |weights| Ok(Box::new(Gru4Rec::new(GRU4REC, weights)?))),
     ("lstm", |weights| Ok(Box::new(Gru4Rec::new(Gru4RecConfig { cell: CellKind::Lstm, ..GRU4REC }, weights)?))),
 ];
-
-fn golden(name: &str) -> HashMap<String, Tensor> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name).with_extension("safetensors");
-    candle_core::safetensors::load(path, &Device::Cpu).unwrap()
-}
 
 fn from(weights: HashMap<String, Tensor>) -> VarBuilder<'static> {
     VarBuilder::from_tensors(weights, DType::F32, &Device::Cpu)
@@ -97,48 +95,26 @@ fn loss_of(network: &dyn SequenceNetwork, mode: &mut Mode<'_>) -> Tensor {
     loss::cross_entropy(&scores, &targets).unwrap()
 }
 
+fn learnable(make: Make) -> (VarMap, Box<dyn SequenceNetwork>) {
+    let variables = VarMap::new();
+    let network = make(&VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu)).unwrap();
+    start(&variables, 1, |_, _| 0.3).unwrap();
+    (variables, network)
+}
+
 #[test]
 fn gradients_are_those_of_small_differences() {
     for (name, make) in NETWORKS {
-        let variables = VarMap::new();
-        let network = make(&VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu)).unwrap();
-        start(&variables, 1, |_, _| 0.3).unwrap();
-        let gradients = loss_of(&*network, &mut Mode::serving()).backward().unwrap();
-        for (weight, variable) in by_name(&variables) {
-            let numbers = variable.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-            let at = numbers.len() / 2;
-            let moved = |by: f32| {
-                let mut numbers = numbers.clone();
-                numbers[at] += by;
-                variable.set(&Tensor::from_vec(numbers, variable.shape(), &Device::Cpu).unwrap()).unwrap();
-                loss_of(&*network, &mut Mode::serving()).to_scalar::<f32>().unwrap()
-            };
-            let difference = (moved(3e-4) - moved(-3e-4)) / 6e-4;
-            moved(0.0);
-            let gradient = gradients.get(&variable).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()[at];
-            assert!(
-                (gradient - difference).abs() < 2e-3,
-                "{name}, {weight}: {gradient}, and by difference {difference}"
-            );
-        }
+        let (variables, network) = learnable(make);
+        check_gradients(name, &variables, |numbers| vec![numbers / 2], |mode| loss_of(&*network, mode));
     }
 }
 
 #[test]
 fn a_batch_can_be_learnt_by_heart_with_parts_dropped() {
     for (name, make) in NETWORKS {
-        let variables = VarMap::new();
-        let network = make(&VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu)).unwrap();
-        start(&variables, 1, |_, _| 0.3).unwrap();
-        let variables: Vec<Var> = by_name(&variables).into_values().collect();
-        let mut optimizer = candle_nn::AdamW::new_lr(variables, 0.02).unwrap();
-        let mut random = StdRng::seed_from_u64(1);
-        for _ in 0..150 {
-            candle_nn::Optimizer::backward_step(&mut optimizer, &loss_of(&*network, &mut Mode::training(&mut random)))
-                .unwrap();
-        }
-        let loss = loss_of(&*network, &mut Mode::serving()).to_scalar::<f32>().unwrap();
-        assert!(loss < 0.05, "{name}: {loss}");
+        let (variables, network) = learnable(make);
+        learn_by_heart(name, &variables, (150, 0.02), |mode| loss_of(&*network, mode));
     }
 }
 

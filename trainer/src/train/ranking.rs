@@ -1,7 +1,7 @@
 //! How well a network foretells: the place of each next item among all items, never among a sample.
 
 use candle_core::{Device, Result};
-use vitrine_models::{Mode, SequenceNetwork, padded};
+use vitrine_models::{SequenceNetwork, last_scores};
 
 use crate::metrics::{Mean, discount, mean};
 use crate::sequences::Case;
@@ -29,14 +29,10 @@ pub fn score(places: &[usize], k: usize) -> Ranked {
 
 /// The place of each target, from 0, among all items but those of its history; of equal scores the smaller id comes first.
 pub fn places(network: &dyn SequenceNetwork, cases: &[Case<'_>], max_length: usize) -> Result<Vec<usize>> {
-    let items = network.items()?.t()?.contiguous()?;
     let mut places = Vec::with_capacity(cases.len());
     for cases in cases.chunks(BATCH) {
         let histories: Vec<&[u32]> = cases.iter().map(|case| case.history).collect();
-        let ids = padded(&histories, max_length, &Device::Cpu)?;
-        let vectors = network.forward(&ids, &mut Mode::serving())?;
-        let last = vectors.narrow(1, ids.dim(1)? - 1, 1)?.squeeze(1)?.contiguous()?;
-        let scores: Vec<Vec<f32>> = last.matmul(&items)?.to_vec2()?;
+        let scores = last_scores(network, &histories, max_length, &Device::Cpu)?;
         places.extend(cases.iter().zip(scores).map(|(case, scores)| place(case, scores)));
     }
     Ok(places)
