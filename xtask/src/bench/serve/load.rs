@@ -59,38 +59,33 @@ impl Searcher {
 
     /// Searches for what nobody has searched for before.
     pub async fn new_queries(&self, queries: &Arc<Queries>, pace: Pace, duration: Duration) -> Result<Loaded> {
-        let (queries, client) = (Arc::clone(queries), self.client.clone());
-        let call = move |_| {
-            let (client, text) = (client.clone(), queries.next());
-            async move { search(&client, text).await }
-        };
-        self.load(Load { pace, duration }, call).await
+        let queries = Arc::clone(queries);
+        self.load(Load { pace, duration }, move |_| queries.next(), search).await
     }
 
     /// Searches for what was searched for before, in turn.
     pub async fn seen_queries(&self, queries: &Arc<Queries>, pace: Pace, duration: Duration) -> Result<Loaded> {
-        let (queries, client) = (Arc::clone(queries), self.client.clone());
-        let call = move |turn| {
-            let (client, text) = (client.clone(), queries.sent(turn));
-            async move { search(&client, text).await }
-        };
-        self.load(Load { pace, duration }, call).await
+        let queries = Arc::clone(queries);
+        self.load(Load { pace, duration }, move |turn| queries.sent(turn), search).await
     }
 
     /// Asks for the embeddings of what was searched for before, in turn: they are not kept, as those of queries are.
     pub async fn embeddings(&self, queries: &Arc<Queries>, pace: Pace, duration: Duration) -> Result<Loaded> {
-        let (queries, client) = (Arc::clone(queries), self.client.clone());
-        let call = move |turn| {
-            let (client, text) = (client.clone(), queries.sent(turn));
-            async move { embed(&client, text).await }
-        };
-        self.load(Load { pace, duration }, call).await
+        let queries = Arc::clone(queries);
+        self.load(Load { pace, duration }, move |turn| queries.sent(turn), embed).await
     }
 
-    async fn load<F>(&self, load: Load, call: impl Fn(u64) -> F + Send + Sync + 'static) -> Result<Loaded>
+    async fn load<F>(
+        &self,
+        load: Load,
+        text: impl Fn(u64) -> String + Send + Sync + 'static,
+        ask: fn(Client, String) -> F,
+    ) -> Result<Loaded>
     where
         F: Future<Output = Result<(), Error>> + Send + 'static,
     {
+        let client = self.client.clone();
+        let call = move |turn| ask(client.clone(), text(turn));
         let before = self.processor()?;
         let started = Instant::now();
         let mut calls = load::start(load, call)?;
@@ -114,7 +109,7 @@ impl Searcher {
 }
 
 /// Searches by meaning.
-pub async fn search(client: &Client, text: String) -> Result<(), Error> {
+pub async fn search(client: Client, text: String) -> Result<(), Error> {
     let context = RequestContext { catalog: CATALOG.to_owned(), ..RequestContext::default() };
     let request = SearchRequest {
         context: Some(context),
@@ -126,7 +121,7 @@ pub async fn search(client: &Client, text: String) -> Result<(), Error> {
 }
 
 /// Asks the encoder for a text's embedding.
-async fn embed(client: &Client, text: String) -> Result<(), Error> {
+async fn embed(client: Client, text: String) -> Result<(), Error> {
     let contents = InferTensorContents { bytes_contents: vec![text.into()], ..InferTensorContents::default() };
     let input = InferInputTensor {
         name: "text".to_owned(),

@@ -184,7 +184,7 @@ fn ask(url: String) -> JoinHandle<Result<ColdStart>> {
             tokio::time::sleep(ASK).await;
         }
         let ready = started.elapsed();
-        while search(&client, "a film about the sea".to_owned()).await.is_err() {
+        while search(client.clone(), "a film about the sea".to_owned()).await.is_err() {
             tokio::time::sleep(ASK).await;
         }
         Ok(ColdStart { ready, meaning: started.elapsed() })
