@@ -3,10 +3,11 @@
 //! paper's parallel structure).
 
 use candle_core::{Result, Tensor};
-use candle_nn::{Linear, Module as _, VarBuilder, linear};
+use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 
 use crate::fields::{ClickNetwork, Examples, FieldVectors, Fields};
+use crate::linear::Linear;
 use crate::perceptron::Perceptron;
 use crate::training::Mode;
 
@@ -43,12 +44,12 @@ impl DcnV2 {
         let DcnV2Config { fields, width, crosses, layers, dropout } = config;
         let inputs = fields.0.len() * width;
         let Some(last) = layers.last() else { candle_core::bail!("`layers` is empty; the network needs one at least") };
-        let cross = |layer| linear(inputs, inputs, weights.pp("crosses").pp(layer));
+        let cross = |layer| Linear::new(inputs, inputs, &weights.pp("crosses").pp(layer));
         Ok(Self {
             vectors: FieldVectors::new(fields, *width, &weights.pp("vectors"))?,
             crosses: (0..*crosses).map(cross).collect::<Result<_>>()?,
             deep: Perceptron::new(inputs, layers, None, *dropout, &weights.pp("deep"))?,
-            output: linear(inputs + last, 1, weights.pp("output"))?,
+            output: Linear::new(inputs + last, 1, &weights.pp("output"))?,
         })
     }
 }

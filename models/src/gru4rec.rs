@@ -7,9 +7,10 @@
 
 use candle_core::{Result, Tensor};
 use candle_nn::rnn::{GRUConfig, GRUState, LSTMConfig, LSTMState};
-use candle_nn::{Embedding, GRU, LSTM, Linear, Module as _, RNN as _, VarBuilder, embedding, gru, linear, lstm};
+use candle_nn::{Embedding, GRU, LSTM, Module as _, RNN as _, VarBuilder, embedding, gru, lstm};
 use serde::{Deserialize, Serialize};
 
+use crate::linear::Linear;
 use crate::sequence::{PADDING, SequenceNetwork, known};
 use crate::training::Mode;
 
@@ -69,7 +70,7 @@ impl Gru4Rec {
             CellKind::Lstm => Cell::Lstm(lstm(hidden, state, LSTMConfig::default(), recurrent)?),
         };
         let items = embedding(items + 1, hidden, weights.pp("items"))?;
-        Ok(Self { items, cell, output: linear(state, hidden, weights.pp("output"))?, config })
+        Ok(Self { items, cell, output: Linear::new(state, hidden, &weights.pp("output"))?, config })
     }
 }
 

@@ -1,8 +1,10 @@
 //! Linear layers one after the other, with ReLU and dropout between them.
 
 use candle_core::{Result, Tensor};
-use candle_nn::{Linear, Module as _, VarBuilder, linear};
+use candle_nn::VarBuilder;
 
+use crate::fused::{Rectify, rectify};
+use crate::linear::Linear;
 use crate::training::Mode;
 
 pub(crate) struct Perceptron {
@@ -23,10 +25,10 @@ impl Perceptron {
         let mut before = inputs;
         let mut hidden = Vec::with_capacity(widths.len());
         for (layer, &width) in widths.iter().enumerate() {
-            hidden.push(linear(before, width, weights.pp(layer))?);
+            hidden.push(Linear::new(before, width, &weights.pp(layer))?);
             before = width;
         }
-        let output = outputs.map(|outputs| linear(before, outputs, weights.pp("output")));
+        let output = outputs.map(|outputs| Linear::new(before, outputs, &weights.pp("output")));
         Ok(Self { hidden, output: output.transpose()?, dropout })
     }
 
@@ -34,7 +36,7 @@ impl Perceptron {
     pub(crate) fn forward(&self, rows: &Tensor, mode: &mut Mode<'_>) -> Result<Tensor> {
         let mut rows = rows.clone();
         for layer in &self.hidden {
-            rows = mode.dropout(&layer.forward(&rows)?.relu()?, self.dropout)?;
+            rows = mode.dropout(&rectify(&layer.forward(&rows)?, Rectify::RELU)?, self.dropout)?;
         }
         self.output.as_ref().map_or(Ok(rows.clone()), |output| output.forward(&rows))
     }

@@ -5,10 +5,12 @@
 //! vectors with ReLU, dropout on embeddings, attention and both sublayers, and items shared between input and output. Heads are followed
 //! by a linear layer, as in "Attention Is All You Need".
 
-use candle_core::{D, Result, Tensor};
-use candle_nn::{Embedding, Linear, Module as _, VarBuilder, embedding, linear, ops};
+use candle_core::{Result, Tensor};
+use candle_nn::{Embedding, Module as _, VarBuilder, embedding};
 use serde::{Deserialize, Serialize};
 
+use crate::fused::{Rectify, masked_softmax, rectify};
+use crate::linear::Linear;
 use crate::sequence::{PADDING, SequenceNetwork, known};
 use crate::training::{LayerNorm, Mode};
 
@@ -102,11 +104,11 @@ impl Block {
         let hidden = config.hidden;
         Ok(Self {
             attention_norm: LayerNorm::new(hidden, &weights.pp("attention_norm"))?,
-            projections: linear(hidden, 3 * hidden, weights.pp("projections"))?,
-            output: linear(hidden, hidden, weights.pp("output"))?,
+            projections: Linear::new(hidden, 3 * hidden, &weights.pp("projections"))?,
+            output: Linear::new(hidden, hidden, &weights.pp("output"))?,
             forward_norm: LayerNorm::new(hidden, &weights.pp("forward_norm"))?,
-            expand: linear(hidden, hidden, weights.pp("expand"))?,
-            contract: linear(hidden, hidden, weights.pp("contract"))?,
+            expand: Linear::new(hidden, hidden, &weights.pp("expand"))?,
+            contract: Linear::new(hidden, hidden, &weights.pp("contract"))?,
             heads: config.heads,
             dropout: config.dropout,
         })
@@ -116,7 +118,8 @@ impl Block {
     fn forward(&self, vectors: &Tensor, mask: &Tensor, mode: &mut Mode<'_>) -> Result<Tensor> {
         let attended = self.attend(&self.attention_norm.forward(vectors)?, mask, mode)?;
         let vectors = (vectors + mode.dropout(&attended, self.dropout)?)?;
-        let expanded = self.expand.forward(&self.forward_norm.forward(&vectors)?)?.relu()?;
+        let expanded = self.expand.forward(&self.forward_norm.forward(&vectors)?)?;
+        let expanded = rectify(&expanded, Rectify::RELU)?;
         let contracted = self.contract.forward(&mode.dropout(&expanded, self.dropout)?)?;
         vectors + mode.dropout(&contracted, self.dropout)?
     }
@@ -126,8 +129,8 @@ impl Block {
         let size = hidden / self.heads;
         let projected = self.projections.forward(vectors)?.reshape((rows, length, 3, self.heads, size))?;
         let part = |part: usize| projected.narrow(2, part, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous();
-        let scores = (part(0)?.matmul(&part(1)?.t()?.contiguous()?)? / (size as f64).sqrt())?;
-        let shares = ops::softmax(&scores.broadcast_add(mask)?, D::Minus1)?;
+        let scores = part(0)?.matmul(&part(1)?.t()?)?;
+        let shares = masked_softmax(&scores, (size as f32).sqrt().recip(), mask)?;
         let mixed = mode.dropout(&shares, self.dropout)?.matmul(&part(2)?)?;
         self.output.forward(&mixed.transpose(1, 2)?.reshape((rows, length, hidden))?)
     }

@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{D, Result, Tensor, Var};
+use candle_core::{Result, Tensor, Var};
 use candle_nn::{Init, VarBuilder, VarMap};
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
+
+use crate::fused::{layer_norm, times};
 
 /// What a forward pass is for.
 pub struct Mode<'a>(Option<&'a mut StdRng>);
@@ -21,6 +23,11 @@ impl<'a> Mode<'a> {
     /// To learn: parts are dropped at random.
     pub fn training(random: &'a mut StdRng) -> Self {
         Self(Some(random))
+    }
+
+    /// Whether it is to learn.
+    pub(crate) fn learns(&self) -> bool {
+        self.0.is_some()
     }
 
     /// "Dropout" (Srivastava et al. 2014): sets a part of the numbers to 0 and makes the others larger, so that the mean
@@ -39,12 +46,12 @@ impl<'a> Mode<'a> {
         let limit = rate * 65_536.0;
         let keep = |draw: &[u8]| if f32::from(u16::from_le_bytes([draw[0], draw[1]])) < limit { 0.0 } else { kept };
         let mask: Vec<f32> = draws.chunks_exact(2).map(keep).collect();
-        numbers * Tensor::from_vec(mask, numbers.shape(), numbers.device())?
+        times(numbers, mask)
     }
 }
 
 /// "Layer Normalization" (<https://arxiv.org/abs/1607.06450>). That of `candle-nn` runs as one operation that has no gradient.
-pub struct LayerNorm {
+pub(crate) struct LayerNorm {
     scale: Tensor,
     shift: Tensor,
 }
@@ -66,15 +73,12 @@ impl LayerNorm {
     /// # Errors
     /// The device failed.
     pub fn forward(&self, numbers: &Tensor) -> Result<Tensor> {
-        let centred = numbers.broadcast_sub(&numbers.mean_keepdim(D::Minus1)?)?;
-        let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
-        let normal = centred.broadcast_div(&(variance + f64::from(Self::EPSILON))?.sqrt()?)?;
-        normal.broadcast_mul(&self.scale)?.broadcast_add(&self.shift)
+        layer_norm(numbers, &self.scale, &self.shift, Self::EPSILON)
     }
 }
 
 /// Starting weights from a seed: matrices are normally distributed, and `deviation` says how widely, from a matrix's name and shape.
-/// Of what has one dimension, scales of normalisations (`weight`) are 1 and biases 0.
+/// Of what has one dimension, scales of normalisations (`weight`) and running variances are 1, and all else is 0.
 ///
 /// # Errors
 /// The device failed.
@@ -83,8 +87,8 @@ pub fn start(variables: &VarMap, seed: u64, deviation: impl Fn(&str, &[usize]) -
     // By name: a map has no order of its own, and the same seed is to give the same weights.
     for (name, variable) in &by_name(variables) {
         if variable.dims().len() < 2 {
-            let is_scale = name.rsplit('.').next() == Some("weight");
-            variable.set(&if is_scale { variable.ones_like()? } else { variable.zeros_like()? })?;
+            let is_one = matches!(name.rsplit('.').next(), Some("weight" | "running_var"));
+            variable.set(&if is_one { variable.ones_like()? } else { variable.zeros_like()? })?;
             continue;
         }
         let deviation = deviation(name, variable.dims());
@@ -107,7 +111,7 @@ pub fn by_name(variables: &VarMap) -> BTreeMap<String, Var> {
 }
 
 /// A number of the standard normal distribution (Box & Muller 1958).
-fn normal(random: &mut StdRng) -> f32 {
+pub(crate) fn normal(random: &mut StdRng) -> f32 {
     let [radius, angle] = [random.random::<f64>(), random.random::<f64>()];
     ((-2.0 * (1.0 - radius).ln()).sqrt() * (std::f64::consts::TAU * angle).cos()) as f32
 }

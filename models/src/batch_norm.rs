@@ -1,0 +1,55 @@
+//! A layer of batch normalisation: by the batch's own mean and variance while learning, by running ones in answers.
+
+use candle_core::{Result, Tensor, Var};
+use candle_nn::{Init, VarBuilder};
+
+use crate::fused::{Moments, moments, normalize};
+use crate::training::Mode;
+
+pub(crate) struct BatchNorm {
+    scale: Tensor,
+    shift: Tensor,
+    /// What is learnt without a gradient.
+    mean: Var,
+    variance: Var,
+    epsilon: f32,
+    /// How far the running ones move with each batch; 0: they stay, and batches are normalised by them while learning as well.
+    momentum: f64,
+}
+
+impl BatchNorm {
+    /// As the paper and PyTorch have it. Weights `weight`, `bias`, `running_mean` and `running_var`.
+    pub(crate) fn new(channels: usize, weights: &VarBuilder<'_>) -> Result<Self> {
+        Self::with(channels, 1e-5, 0.1, weights)
+    }
+
+    /// With what is added to variances, and how far the running ones move.
+    pub(crate) fn with(channels: usize, epsilon: f32, momentum: f64, weights: &VarBuilder<'_>) -> Result<Self> {
+        let of = |name: &str, start| weights.get_with_hints(channels, name, Init::Const(start));
+        Ok(Self {
+            scale: of("weight", 1.0)?,
+            shift: of("bias", 0.0)?,
+            mean: Var::from_tensor(&of("running_mean", 0.0)?)?,
+            variance: Var::from_tensor(&of("running_var", 1.0)?)?,
+            epsilon,
+            momentum,
+        })
+    }
+
+    /// f32 `[.., channels]` to the same.
+    pub(crate) fn forward(&self, rows: &Tensor, mode: &Mode<'_>) -> Result<Tensor> {
+        if !mode.learns() || self.momentum <= 0.0 {
+            let running = Moments { mean: self.mean.to_vec1()?, variance: self.variance.to_vec1()? };
+            return normalize(rows, &self.scale, &self.shift, &running, self.epsilon, true);
+        }
+        let moments = moments(rows)?;
+        let count = rows.elem_count() / moments.mean.len().max(1);
+        // The variance of what the batch was drawn from.
+        let unbiased = count as f64 / count.saturating_sub(1).max(1) as f64;
+        for (running, new, by) in [(&self.mean, &moments.mean, 1.0), (&self.variance, &moments.variance, unbiased)] {
+            let new = Tensor::new(&new[..], running.device())?;
+            running.set(&((running.as_tensor() * (1.0 - self.momentum))? + (new * (self.momentum * by))?)?)?;
+        }
+        normalize(rows, &self.scale, &self.shift, &moments, self.epsilon, false)
+    }
+}
