@@ -30,8 +30,8 @@ pub struct CganConfig {
     pub side: usize,
     /// Channels of a picture: 1 grey, or 3 red, green and blue.
     pub channels: usize,
-    /// Number of classes.
-    pub classes: usize,
+    /// Names of the classes.
+    pub classes: Vec<String>,
     /// Numbers that a picture is made of, beside its class.
     pub noise: usize,
     /// How it is made.
@@ -140,7 +140,7 @@ impl Generator {
             }
         };
         Ok(Self {
-            classes: embedding(config.classes, config.noise, weights.pp("classes"))?,
+            classes: embedding(config.classes.len(), config.noise, weights.pp("classes"))?,
             layers,
             config: config.clone(),
         })
@@ -219,7 +219,7 @@ impl Discriminator {
         Ok(Self {
             layers,
             output: SpectralLinear::new(width, 1, &weights.pp("output"))?,
-            classes: SpectralEmbedding::new(config.classes, width, &weights.pp("classes"))?,
+            classes: SpectralEmbedding::new(config.classes.len(), width, &weights.pp("classes"))?,
         })
     }
 

@@ -16,10 +16,12 @@ use crate::training::Mode;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CnnConfig {
+    /// Height and width of a picture.
+    pub side: usize,
     /// Channels of a picture: 1 grey, or 3 red, green and blue.
     pub channels: usize,
-    /// Number of classes.
-    pub classes: usize,
+    /// Names of the classes.
+    pub classes: Vec<String>,
     /// Channels of each stage; every stage after the first halves height and width. The last is the embedding's length.
     pub widths: Vec<usize>,
     /// Blocks of two convolutions in each stage.
@@ -52,7 +54,7 @@ impl Cnn {
     /// # Errors
     /// A weight is missing or has another shape; there are no stages.
     pub fn new(config: &CnnConfig, weights: &VarBuilder<'_>) -> Result<Self> {
-        let CnnConfig { channels, classes, ref widths, blocks, dropout } = *config;
+        let CnnConfig { channels, ref classes, ref widths, blocks, dropout, .. } = *config;
         let (Some(&first), Some(&width)) = (widths.first(), widths.last()) else {
             candle_core::bail!("`widths` is empty; the network needs one stage at least")
         };
@@ -68,7 +70,7 @@ impl Cnn {
             stem: Conv2d::new(channels, first, 3, &weights.pp("stem"))?,
             stem_norm: BatchNorm::new(first, &weights.pp("stem_norm"))?,
             blocks: all,
-            classes: Linear::new(width, classes, &weights.pp("classes"))?,
+            classes: Linear::new(width, classes.len(), &weights.pp("classes"))?,
             width,
             dropout,
         })

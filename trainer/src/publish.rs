@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use vitrine_models::{ClickModel, DeviceSpec, GoldenCheck, SequenceModel};
+use vitrine_models::{ClickModel, DeviceSpec, GoldenCheck, PictureGenerator, PictureModel, SequenceModel};
 use vitrine_registry::{
     FilePath, Label, Location, Mirror, ModelName, PublishRequest, Registry, TrainingData, Version, VersionDir,
 };
@@ -150,6 +150,10 @@ fn checked(folder: &Path, kind: &str) -> Result<&'static str> {
             ("sequence-recommendation", SequenceModel::load(folder, &device)?.check_golden(folder, TOLERANCE)?)
         }
         "deepfm" | "dcn-v2" => ("ctr-ranking", ClickModel::load(folder, &device)?.check_golden(folder, TOLERANCE)?),
+        "cnn" | "efficientnet-lite" => {
+            ("image-embedding", PictureModel::load(folder, &device)?.check_golden(folder, TOLERANCE)?)
+        }
+        "cgan" => ("image-generation", PictureGenerator::load(folder, &device)?.check_golden(folder, TOLERANCE)?),
         other => bail!("{}: the kind {other} is none that is learnt here", folder.display()),
     };
     ensure!(golden != GoldenCheck::NotRecorded, "{} has no recorded rows", folder.display());

@@ -11,6 +11,7 @@ mod plan;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use candle_nn::{Init, VarBuilder};
 
+use crate::Products;
 use crate::fused::{add_bias, numbers};
 use plan::Plan;
 
@@ -167,10 +168,11 @@ impl CustomOp2 for Convolve {
         if [a.len(), b.len()] != wanted {
             candle_core::bail!("{} and {} numbers for a convolution of {wanted:?}", a.len(), b.len());
         }
+        let products = Products::chosen().map_err(candle_core::Error::wrap)?;
         let result = match (product, plan.depthwise) {
-            (Product::Output, false) => dense::output(plan, a, b),
-            (Product::Input, false) => dense::input(plan, a, b),
-            (Product::Kernel, false) => dense::kernel(plan, a, b),
+            (Product::Output, false) => dense::output(plan, products, a, b),
+            (Product::Input, false) => dense::input(plan, products, a, b),
+            (Product::Kernel, false) => dense::kernel(plan, products, a, b),
             (Product::Output, true) => depthwise::output(plan, a, b),
             (Product::Input, true) => depthwise::input(plan, a, b),
             (Product::Kernel, true) => depthwise::kernel(plan, a, b),

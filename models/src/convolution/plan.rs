@@ -4,8 +4,8 @@ use candle_core::{Result, Shape};
 
 use super::Windows;
 
-/// About so many windows are laid out together: with a few hundred weights each, that is what a core's second cache holds.
-const BLOCK: usize = 384;
+/// So many numbers are laid out together: half of what a core's second cache holds.
+const BLOCK: usize = 1 << 16;
 
 /// The sizes of one convolution.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +55,8 @@ impl Plan {
 
     /// Lines of windows that are laid out together.
     pub(super) fn block(&self) -> usize {
-        BLOCK.div_ceil(self.across.max(1))
+        let rows = (BLOCK / self.seen().max(1)).max(1);
+        rows.div_ceil(self.across.max(1))
     }
 
     /// Whether a window is one point: then the pictures are their own layout.

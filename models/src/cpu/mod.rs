@@ -11,12 +11,14 @@
 //! - `linear`, `attention`, `network`, `load`: the layers of BERT, and their weights packed for the products.
 //! - `dense`: a linear layer on its own, for other networks.
 //! - [`Products`]: inner products of one vector with many, for vector search.
+//! - `accumulate`: products of matrices, for convolutions.
 //! - `blocks`, `team`, `rates`: how rows are shared between threads.
 //!
 //! This is the only place with `unsafe` code: instructions that not every CPU has, and matrices that threads share.
 #![allow(unsafe_code, reason = "each block says why it may")]
 #![allow(clippy::inline_always, reason = "only what is inlined is compiled for the instruction set")]
 
+mod accumulate;
 #[cfg(target_arch = "x86_64")]
 mod amx;
 mod attention;
@@ -59,6 +61,7 @@ use candle_core::Result as CandleResult;
 use candle_nn::VarBuilder;
 use candle_transformers::models::bert::Config;
 
+pub(crate) use self::accumulate::Matrix;
 pub(crate) use self::dense::{CpuLinear, linear};
 pub use self::isa::Isa;
 use self::kernels::Kernels;

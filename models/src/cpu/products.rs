@@ -92,7 +92,7 @@ impl Products {
         self.run(Wholes { vector, rows, products });
     }
 
-    fn run(self, operation: impl OnEach) {
+    pub(super) fn run(self, operation: impl OnEach) {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512(kernels) => kernels.run(operation),
@@ -111,9 +111,12 @@ impl Debug for Products {
 
 /// An operation that every instruction set can run.
 #[cfg(target_arch = "x86_64")]
-trait OnEach: Operation<Portable, Output = ()> + Operation<Avx2, Output = ()> + Operation<Avx512, Output = ()> {}
+pub(super) trait OnEach:
+    Operation<Portable, Output = ()> + Operation<Avx2, Output = ()> + Operation<Avx512, Output = ()>
+{
+}
 #[cfg(not(target_arch = "x86_64"))]
-trait OnEach: Operation<Portable, Output = ()> {}
+pub(super) trait OnEach: Operation<Portable, Output = ()> {}
 impl OnEach for Halves<'_> {}
 impl OnEach for Wholes<'_> {}
 

@@ -19,6 +19,7 @@ use super::click_config::{ClickConfig, ClickKind};
 use super::fit::{Fit, Learner};
 use super::learning::{self, How};
 use super::learnt::Learnt;
+use super::optimizer::{AdamW, Rule};
 use crate::click_metrics::{self, ClickScores, Foretold};
 use crate::clicks::{ClickFiles, Clicks, Look};
 use crate::print::print_table;
@@ -61,7 +62,7 @@ pub struct ClickReport {
 }
 
 pub fn run(arguments: &Arguments, kind: ClickKind) -> Result<()> {
-    let mut config: ClickConfig = learning::read(arguments.how.config.as_deref())?;
+    let mut config: ClickConfig = learning::read(arguments.how.config.as_deref(), ClickConfig::default())?;
     arguments.how.settle(&mut config.learning);
     let clicks = Clicks::read(&arguments.files, &config.look())?;
     let out = &arguments.how.out;
@@ -111,7 +112,7 @@ pub fn train_clicks(config: &ClickConfig, kind: ClickKind, clicks: &Clicks, out:
             100.0 * rate
         );
     }
-    let mut variables = VarMap::new();
+    let variables = VarMap::new();
     let weights = VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
     let spec = config.spec(kind, clicks.fields.clone());
     let network = spec.network(&weights)?;
@@ -119,7 +120,7 @@ pub fn train_clicks(config: &ClickConfig, kind: ClickKind, clicks: &Clicks, out:
     let clicking = Clicking { network: &*network, config, clicks };
     let (settings, data) = (json!({ "network": spec, "config": config }), clicks.fingerprint()?);
     let fit = Fit { learning: &config.learning, settings, data: data.clone(), metric: "auc", dir: out };
-    let fitted = fit.run(&clicking, &mut variables)?;
+    let fitted = fit.run(&clicking, &variables)?;
     let report = ClickReport {
         kind,
         examples: clicks.test().len(),
@@ -194,10 +195,11 @@ impl Learner for Clicking<'_> {
         examples.chunks(self.config.learning.batch).map(<[_]>::to_vec).collect()
     }
 
-    fn loss(&self, places: &Self::Batch, random: &mut StdRng) -> Result<Tensor> {
+    fn step(&self, places: &Self::Batch, random: &mut StdRng, optimizer: &mut AdamW, rule: Rule) -> Result<f64> {
         let clicked: Vec<f32> = places.iter().map(|&place| f32::from(u8::from(self.clicks.clicked[place]))).collect();
         let logits = self.logits(places, &mut Mode::training(random))?;
-        Ok(cross_entropy_of_odds(&logits, &Tensor::new(clicked, &Device::Cpu)?)?)
+        let loss = cross_entropy_of_odds(&logits, &Tensor::new(clicked, &Device::Cpu)?)?;
+        Ok(optimizer.step(&loss, rule)?)
     }
 
     fn validate(&self) -> Result<f64> {

@@ -122,7 +122,7 @@ mod tests {
         ] {
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(file.path(), text).unwrap();
-            let error = format!("{:#}", learning::read::<ClickConfig>(Some(file.path())).unwrap_err());
+            let error = format!("{:#}", learning::read(Some(file.path()), ClickConfig::default()).unwrap_err());
             assert!(error.contains(name), "{text}: {error}");
         }
     }

@@ -1,14 +1,14 @@
 //! The loop of learning: pass after pass over all examples in another order, a validation after each, until there is nothing more to
 //! gain. It keeps the best weights, and a checkpoint from which it goes on after it was killed, to the same weights.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use candle_core::Tensor;
+use candle_core::Device;
 use candle_nn::VarMap;
 use indicatif::{ProgressBar, ProgressStyle};
 use rand::SeedableRng as _;
@@ -19,7 +19,7 @@ use vitrine_models::by_name;
 use super::checkpoint::{self, Progress};
 use super::curve::{self, Point};
 use super::learning::Learning;
-use super::optimizer::AdamW;
+use super::optimizer::{AdamW, Rule};
 
 /// The best weights.
 pub const WEIGHTS: &str = "model.safetensors";
@@ -32,11 +32,16 @@ pub trait Learner {
     /// All examples, once, in a random order.
     fn batches(&self, random: &mut StdRng) -> Vec<Self::Batch>;
 
-    /// The mean loss of a batch.
-    fn loss(&self, batch: &Self::Batch, random: &mut StdRng) -> Result<Tensor>;
+    /// Learns a batch, by whatever losses, and returns the one that is to be shown.
+    fn step(&self, batch: &Self::Batch, random: &mut StdRng, optimizer: &mut AdamW, rule: Rule) -> Result<f64>;
 
     /// How good the network is at what it has not learnt from. More is better.
     fn validate(&self) -> Result<f64>;
+
+    /// Whether a variable is one of the weights that are kept.
+    fn is_kept(&self, _variable: &str) -> bool {
+        true
+    }
 }
 
 /// What is learnt, how, and where it is kept.
@@ -67,7 +72,7 @@ impl Fit<'_> {
     ///
     /// # Errors
     /// The folder cannot be written, or has the checkpoint of something else; the loss is no longer finite.
-    pub fn run(&self, learner: &impl Learner, variables: &mut VarMap) -> Result<Fitted> {
+    pub fn run(&self, learner: &impl Learner, variables: &VarMap) -> Result<Fitted> {
         let Self { learning, dir, metric, .. } = *self;
         fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let mut optimizer = AdamW::new(by_name(variables))?;
@@ -75,11 +80,15 @@ impl Fit<'_> {
         let mut progress = Progress { settings, data: self.data.clone(), epoch: 0, steps: 0, best: None };
         if let Some((found, tensors)) = checkpoint::load(dir)? {
             found.check(&progress, dir)?;
-            optimizer.resume(&tensors, found.steps)?;
+            optimizer.resume(&tensors)?;
             progress = found;
             eprintln!("going on after pass {}", progress.epoch);
         }
         let weights = dir.join(WEIGHTS);
+        let kept = || {
+            let kept = by_name(variables).into_iter().filter(|(name, _)| learner.is_kept(name));
+            kept.map(|(name, variable)| (name, variable.as_tensor().clone())).collect::<HashMap<_, _>>()
+        };
         let mut log = Log::open(dir, learning.epochs, metric)?;
         while progress.epoch < learning.epochs && progress.waits_for_better(learning.patience) {
             progress.epoch += 1;
@@ -88,23 +97,23 @@ impl Fit<'_> {
             let batches = learner.batches(&mut random);
             let mut total = 0.0;
             for batch in &batches {
-                let loss = learner.loss(batch, &mut random)?;
-                optimizer.step(&loss, learning.rule(optimizer.steps() + 1, progress.epoch))?;
-                total += f64::from(loss.to_scalar::<f32>()?);
+                progress.steps += 1;
+                let rule = learning.rule(progress.steps, progress.epoch);
+                total += learner.step(batch, &mut random, &mut optimizer, rule)?;
             }
             let loss = total / batches.len().max(1) as f64;
             ensure!(loss.is_finite(), "the loss of pass {} is {loss}; try a smaller learning_rate", progress.epoch);
             let score = learner.validate()?;
             if progress.best.is_none_or(|(best, _)| score > best) {
                 progress.best = Some((score, progress.epoch));
-                variables.save(&weights).with_context(|| format!("cannot write {}", weights.display()))?;
+                candle_core::safetensors::save(&kept(), &weights)
+                    .with_context(|| format!("cannot write {}", weights.display()))?;
             }
-            progress.steps = optimizer.steps();
             checkpoint::save(dir, &progress, &optimizer.tensors())?;
             log.write(&progress, loss, score)?;
         }
         log.bar.finish_and_clear();
-        variables.load(&weights).with_context(|| format!("cannot read {}", weights.display()))?;
+        load(variables, &weights, |name| learner.is_kept(name))?;
         let (best, best_epoch) = progress.best.context("no pass was made")?;
         curve::draw(&dir.join("curve.svg"), &log.points()?, metric, best_epoch)?;
         Ok(Fitted { best, best_epoch, epochs: progress.epoch })
@@ -119,6 +128,20 @@ impl Fit<'_> {
         }
         settings
     }
+}
+
+/// Sets variables to what a file of weights has for them.
+///
+/// # Errors
+/// It cannot be read, or lacks one, or has it in another shape.
+pub fn load(variables: &VarMap, path: &Path, is_wanted: impl Fn(&str) -> bool) -> Result<()> {
+    let weights = candle_core::safetensors::load(path, &Device::Cpu)
+        .with_context(|| format!("cannot read {} as safetensors", path.display()))?;
+    for (name, variable) in by_name(variables).into_iter().filter(|(name, _)| is_wanted(name)) {
+        let weight = weights.get(&name).with_context(|| format!("{} has no `{name}`", path.display()))?;
+        variable.set(weight).with_context(|| format!("{}: `{name}`", path.display()))?;
+    }
+    Ok(())
 }
 
 impl Progress {

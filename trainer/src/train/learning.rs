@@ -18,6 +18,8 @@ pub struct Learning {
     pub batch: usize,
     /// Of AdamW.
     pub learning_rate: f64,
+    /// How much AdamW keeps of the running mean of gradients with each step.
+    pub momentum: f64,
     /// So many steps at first have smaller rates, rising to `learning_rate`.
     pub warm_up: u32,
     /// With each pass over the examples the rate is multiplied with it.
@@ -38,6 +40,7 @@ impl Default for Learning {
             seed: 1,
             batch: 32,
             learning_rate: 0.001,
+            momentum: 0.9,
             warm_up: 0,
             decay: 1.0,
             weight_decay: 0.0,
@@ -63,11 +66,9 @@ impl Learning {
             "learning.decay is {}; it must be above 0 and up to 1",
             self.decay
         );
-        let weight_decay = self.weight_decay;
-        ensure!(
-            (0.0..1.0).contains(&weight_decay),
-            "learning.weight_decay is {weight_decay}; it must be from 0 to below 1"
-        );
+        for (name, value) in [("weight_decay", self.weight_decay), ("momentum", self.momentum)] {
+            ensure!((0.0..1.0).contains(&value), "learning.{name} is {value}; it must be from 0 to below 1");
+        }
         Ok(())
     }
 
@@ -75,7 +76,8 @@ impl Learning {
     pub fn rule(&self, step: i32, epoch: u32) -> Rule {
         let risen = if self.warm_up == 0 { 1.0 } else { (f64::from(step) / f64::from(self.warm_up)).min(1.0) };
         let fallen = self.decay.powf(f64::from(epoch.saturating_sub(1)));
-        Rule { learning_rate: self.learning_rate * risen * fallen, weight_decay: self.weight_decay, clip: self.clip }
+        let Self { momentum, weight_decay, clip, .. } = *self;
+        Rule { step, learning_rate: self.learning_rate * risen * fallen, momentum, weight_decay, clip }
     }
 }
 
@@ -104,7 +106,7 @@ impl How {
 }
 
 /// What a file may say of a network and its learning.
-pub trait Configuration: Default + Serialize + DeserializeOwned {
+pub trait Configuration: Serialize + DeserializeOwned {
     /// Refuses what cannot be, by name.
     fn check(&self) -> Result<()>;
 }
@@ -113,11 +115,11 @@ pub trait Configuration: Default + Serialize + DeserializeOwned {
 ///
 /// # Errors
 /// The file cannot be read, names what there is not, or a value cannot be.
-pub fn read<C: Configuration>(path: Option<&Path>) -> Result<C> {
-    let Some(path) = path else { return Ok(C::default()) };
+pub fn read<C: Configuration>(path: Option<&Path>, default: C) -> Result<C> {
+    let Some(path) = path else { return Ok(default) };
     let place = || path.display().to_string();
     let text = std::fs::read_to_string(path).with_context(place)?;
-    let mut values = toml::Table::try_from(C::default())?;
+    let mut values = toml::Table::try_from(default)?;
     overlay(&mut values, text.parse().with_context(place)?);
     let config: C = values.try_into().with_context(place)?;
     config.check().with_context(place)?;
@@ -171,6 +173,7 @@ mod tests {
             (Learning { learning_rate: f64::NAN, ..usual() }, "learning_rate"),
             (Learning { decay: 1.5, ..usual() }, "decay"),
             (Learning { weight_decay: 1.0, ..usual() }, "weight_decay"),
+            (Learning { momentum: 1.0, ..usual() }, "momentum"),
             (Learning { clip: -1.0, ..usual() }, "clip"),
         ] {
             assert!(learning.check().unwrap_err().to_string().contains(name), "{name}");

@@ -20,8 +20,13 @@ pub struct Learnt<'a> {
 }
 
 impl Learnt<'_> {
+    /// Writes which network it is: with the weights, that is what is needed to load it.
+    pub fn write_spec(dir: &Path, spec: &Value) -> Result<()> {
+        write(dir, "config.json", spec)
+    }
+
     pub fn write(&self, dir: &Path) -> Result<()> {
-        write(dir, "config.json", &self.spec)?;
+        Self::write_spec(dir, &self.spec)?;
         write(dir, TRAINING, &self.training)?;
         write(dir, METRICS, &self.figures.iter().copied().collect::<BTreeMap<_, _>>())
     }

@@ -9,6 +9,8 @@ mod learning;
 mod learnt;
 mod negatives;
 mod optimizer;
+mod picture;
+mod picture_config;
 mod ranking;
 mod sequence;
 mod sequence_config;
@@ -19,6 +21,8 @@ use clap::Subcommand;
 pub use click::{ClickReport, train_clicks};
 pub use click_config::{ClickConfig, ClickKind};
 pub use learning::Learning;
+pub use picture::{PictureReport, train_pictures};
+pub use picture_config::{PictureConfig, PictureKind};
 pub use ranking::Ranked;
 pub use sequence::{SequenceReport, train_sequence};
 pub use sequence_config::{SequenceConfig, SequenceKind};
@@ -34,6 +38,10 @@ pub enum Train {
     Deepfm(click::Arguments),
     /// DCN V2, cross layers and a network: what is clicked on, beside LR and FM
     DcnV2(click::Arguments),
+    /// A small residual network: classes of pictures, and embeddings by which pictures of the same class are near
+    Cnn(picture::Arguments),
+    /// EfficientNet-Lite0, whose weights come from ImageNet, finely tuned: the same
+    EfficientnetLite(picture::Arguments),
 }
 
 impl Train {
@@ -47,6 +55,8 @@ impl Train {
             Self::Gru4rec(arguments) => sequence::run(&arguments, SequenceKind::Gru4rec),
             Self::Deepfm(arguments) => click::run(&arguments, ClickKind::Deepfm),
             Self::DcnV2(arguments) => click::run(&arguments, ClickKind::DcnV2),
+            Self::Cnn(arguments) => picture::run(&arguments, PictureKind::Cnn),
+            Self::EfficientnetLite(arguments) => picture::run(&arguments, PictureKind::EfficientnetLite),
         }
     }
 }

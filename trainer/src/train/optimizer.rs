@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, HashMap};
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var};
 
-const BETA_1: f64 = 0.9;
 const BETA_2: f64 = 0.999;
 const EPSILON: f64 = 1e-8;
 
@@ -15,13 +14,16 @@ pub struct AdamW {
     variables: BTreeMap<String, Var>,
     /// Running means of each gradient and of its square.
     moments: BTreeMap<String, [Tensor; 2]>,
-    steps: i32,
 }
 
 /// How to change the variables.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
+    /// Counted from 1: the running means begin at 0, and are too small at first.
+    pub step: i32,
     pub learning_rate: f64,
+    /// How much of the running mean of gradients is kept.
+    pub momentum: f64,
     /// Of matrices; biases and scales keep theirs.
     pub weight_decay: f64,
     /// The longest gradient.
@@ -32,28 +34,28 @@ impl AdamW {
     pub fn new(variables: BTreeMap<String, Var>) -> Result<Self> {
         let zeros = |variable: &Var| -> Result<_> { Ok([variable.zeros_like()?, variable.zeros_like()?]) };
         let moments = variables.iter().map(|(name, variable)| Ok((name.clone(), zeros(variable)?)));
-        Ok(Self { moments: moments.collect::<Result<_>>()?, variables, steps: 0 })
+        Ok(Self { moments: moments.collect::<Result<_>>()?, variables })
     }
 
-    /// One step down the gradient of a loss.
-    pub fn step(&mut self, loss: &Tensor, rule: Rule) -> Result<()> {
+    /// One step down the gradient of a loss, which is returned. Variables that no gradient reaches stay as they are.
+    pub fn step(&mut self, loss: &Tensor, rule: Rule) -> Result<f64> {
         let gradients = loss.backward()?;
         let length = self.length(&gradients)?;
         let shrink = (rule.clip / length.max(f64::MIN_POSITIVE)).min(1.0);
-        self.steps += 1;
-        let [scale_1, scale_2] = [BETA_1, BETA_2].map(|beta| 1.0 / (1.0 - beta.powi(self.steps)));
+        let beta_1 = rule.momentum;
+        let [scale_1, scale_2] = [beta_1, BETA_2].map(|beta| 1.0 / (1.0 - beta.powi(rule.step)));
         for (name, variable) in &self.variables {
             let (Some(gradient), Some([first, second])) = (gradients.get(variable), self.moments.get_mut(name)) else {
                 continue;
             };
             let gradient = (gradient * shrink)?;
-            *first = ((&*first * BETA_1)? + (&gradient * (1.0 - BETA_1))?)?.detach();
+            *first = ((&*first * beta_1)? + (&gradient * (1.0 - beta_1))?)?.detach();
             *second = ((&*second * BETA_2)? + (gradient.sqr()? * (1.0 - BETA_2))?)?.detach();
             let direction = ((&*first * scale_1)? / ((&*second * scale_2)?.sqrt()? + EPSILON)?)?;
             let decay = if variable.dims().len() > 1 { rule.learning_rate * rule.weight_decay } else { 0.0 };
             variable.set(&((variable.as_tensor() * (1.0 - decay))? - (direction * rule.learning_rate)?)?)?;
         }
-        Ok(())
+        Ok(f64::from(loss.to_scalar::<f32>()?))
     }
 
     /// The length of all gradients as one vector.
@@ -75,8 +77,8 @@ impl AdamW {
         weights.chain(moments).collect()
     }
 
-    /// Goes on where [`tensors`](Self::tensors) were taken, after so many steps.
-    pub fn resume(&mut self, tensors: &HashMap<String, Tensor>, steps: i32) -> Result<()> {
+    /// Goes on where [`tensors`](Self::tensors) were taken.
+    pub fn resume(&mut self, tensors: &HashMap<String, Tensor>) -> Result<()> {
         let of = |part: &str, name: &str| {
             let name = format!("{part}/{name}");
             tensors.get(&name).cloned().ok_or_else(|| candle_core::Error::msg(format!("the checkpoint lacks {name}")))
@@ -85,11 +87,6 @@ impl AdamW {
             variable.set(&of("weight", name)?)?;
             self.moments.insert(name.clone(), [of("first", name)?, of("second", name)?]);
         }
-        self.steps = steps;
         Ok(())
-    }
-
-    pub fn steps(&self) -> i32 {
-        self.steps
     }
 }

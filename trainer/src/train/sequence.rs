@@ -20,6 +20,7 @@ use super::fit::{Fit, Learner};
 use super::learning::{self, How};
 use super::learnt::{self, Learnt};
 use super::negatives::Negatives;
+use super::optimizer::{AdamW, Rule};
 use super::ranking::{self, Ranked};
 use super::sequence_config::{SequenceConfig, SequenceKind};
 use crate::baselines::{self, Baselines, Exam, Neighbours};
@@ -65,7 +66,7 @@ pub struct SequenceReport {
 }
 
 pub fn run(arguments: &Arguments, kind: SequenceKind) -> Result<()> {
-    let mut config: SequenceConfig = learning::read(arguments.how.config.as_deref())?;
+    let mut config: SequenceConfig = learning::read(arguments.how.config.as_deref(), SequenceConfig::default())?;
     arguments.how.settle(&mut config.learning);
     let interactions = interactions::read(&arguments.interactions)?;
     let name = arguments.interactions.file_stem().unwrap_or_default().to_string_lossy();
@@ -133,7 +134,7 @@ pub fn train_sequence(
         !sequences.validation().is_empty() && sequences.learning().next().is_some(),
         "no user has enough interactions to learn from: one to be tested by, one to stop by, and two before them"
     );
-    let mut variables = VarMap::new();
+    let variables = VarMap::new();
     let weights = VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
     let spec = config.spec(kind, sequences.items().len());
     let network = spec.network(&weights)?;
@@ -144,7 +145,7 @@ pub fn train_sequence(
     let next = Next { network: &*network, config, histories, sequences, negatives };
     let (settings, data) = (json!({ "network": spec, "config": config }), sequences.fingerprint());
     let fit = Fit { learning: &config.learning, settings, data: data.clone(), metric: "ndcg", dir: out };
-    let fitted = fit.run(&next, &mut variables)?;
+    let fitted = fit.run(&next, &variables)?;
     let places = ranking::places(&*network, &sequences.test(), config.max_length)?;
     let report = SequenceReport {
         kind,
@@ -186,16 +187,9 @@ struct Next<'a> {
     negatives: Option<Negatives>,
 }
 
-impl<'a> Learner for Next<'a> {
-    type Batch = Vec<&'a [u32]>;
-
-    fn batches(&self, random: &mut StdRng) -> Vec<Self::Batch> {
-        let mut windows = windows(&self.histories, self.config.max_length, random);
-        windows.shuffle(random);
-        windows.chunks(self.config.learning.batch).map(<[_]>::to_vec).collect()
-    }
-
-    fn loss(&self, windows: &Self::Batch, random: &mut StdRng) -> Result<Tensor> {
+impl Next<'_> {
+    /// The mean cross entropy of what comes next.
+    fn loss(&self, windows: &[&[u32]], random: &mut StdRng) -> Result<Tensor> {
         let most = self.config.max_length;
         let inputs: Vec<&[u32]> = windows.iter().map(|window| &window[..window.len() - 1]).collect();
         let targets: Vec<&[u32]> = windows.iter().map(|window| &window[1..]).collect();
@@ -210,6 +204,20 @@ impl<'a> Learner for Next<'a> {
             return Ok(negatives.loss(&vectors, &wanted, &items, random)?);
         }
         Ok(cross_entropy(&vectors.matmul(&items.t()?)?, &wanted)?)
+    }
+}
+
+impl<'a> Learner for Next<'a> {
+    type Batch = Vec<&'a [u32]>;
+
+    fn batches(&self, random: &mut StdRng) -> Vec<Self::Batch> {
+        let mut windows = windows(&self.histories, self.config.max_length, random);
+        windows.shuffle(random);
+        windows.chunks(self.config.learning.batch).map(<[_]>::to_vec).collect()
+    }
+
+    fn step(&self, windows: &Self::Batch, random: &mut StdRng, optimizer: &mut AdamW, rule: Rule) -> Result<f64> {
+        Ok(optimizer.step(&self.loss(windows, random)?, rule)?)
     }
 
     fn validate(&self) -> Result<f64> {

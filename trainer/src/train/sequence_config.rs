@@ -101,7 +101,7 @@ mod tests {
     fn read(text: &str) -> Result<SequenceConfig> {
         let file = tempfile::NamedTempFile::new()?;
         std::fs::write(file.path(), text)?;
-        learning::read::<SequenceConfig>(Some(file.path()))
+        learning::read(Some(file.path()), SequenceConfig::default())
     }
 
     #[test]
