@@ -3,6 +3,7 @@
 //! - [`train_sequence`] learns what comes next in histories ([`Sequences`]): kinds `sasrec` and `gru4rec`.
 //! - [`train_clicks`] learns what will be clicked on ([`Clicks`]): kinds `deepfm` and `dcn-v2`, and the baselines `fm` and `lr`.
 //! - [`train_pictures`] learns classes of pictures ([`Pictures`]): kinds `cnn` and `efficientnet-lite`.
+//! - [`train_gan`] learns to make new pictures of each class: kind `cgan`.
 //! - [`Prepare`], [`Train`], [`Evaluate`], [`Publish`] and [`Golden`] are the subcommands.
 //!
 //! A folder that was learnt into holds the best weights, what is needed to serve them, the figures, and a checkpoint: learning into it again goes on
@@ -13,6 +14,7 @@ mod click_metrics;
 mod clicks;
 mod concurrent;
 mod evaluate;
+mod gan_metrics;
 mod golden;
 mod interactions;
 mod judgments;
@@ -29,6 +31,7 @@ mod train;
 pub use click_metrics::ClickScores;
 pub use clicks::{ClickFiles, Clicks, Look};
 pub use evaluate::Evaluate;
+pub use gan_metrics::GanScores;
 pub use golden::Golden;
 pub use interactions::{Interaction, read as read_interactions};
 pub use metrics::Mean;
@@ -38,6 +41,7 @@ pub use prepare::Prepare;
 pub use publish::{Gate, Publish};
 pub use sequences::{Case, Sequences, Split};
 pub use train::{
-    ClickConfig, ClickKind, ClickReport, Learning, PictureConfig, PictureKind, PictureReport, Ranked, SequenceConfig,
-    SequenceKind, SequenceReport, Train, train_clicks, train_pictures, train_sequence,
+    ClickConfig, ClickKind, ClickReport, GanConfig, GanReport, Learning, PictureConfig, PictureKind, PictureReport,
+    Ranked, SequenceConfig, SequenceKind, SequenceReport, Train, train_clicks, train_gan, train_pictures,
+    train_sequence,
 };

@@ -329,6 +329,26 @@ impl Vary {
     }
 }
 
+/// Bright dots on one of four sides, for tests.
+#[cfg(test)]
+pub(crate) fn dots() -> Pictures {
+    let part = |count: usize| {
+        let mut pictures = Labelled::new(6, 1);
+        for at in 0..count {
+            // Corners belong to two sides.
+            let (class, along) = (at % 4, 1 + at * 5 % 4);
+            let (line, column) = [(0, along), (5, along), (along, 0), (along, 5)][class];
+            let mut picture = vec![(at * 13 % 60) as u8; 36];
+            picture[line * 6 + column] = 255;
+            pictures.numbers.extend(picture);
+            pictures.labels.push(class as u32);
+        }
+        pictures
+    };
+    let classes = ["above", "below", "left", "right"].map(str::to_owned).to_vec();
+    Pictures { name: "dots".to_owned(), classes, learning: part(96), validation: part(24), test: part(48) }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;

@@ -144,7 +144,12 @@ pub fn check_weights(dropout: f32, deviation: f32) -> Result<()> {
 fn overlay(values: &mut toml::Table, over: toml::Table) {
     for (name, value) in over {
         match (values.get_mut(&name), value) {
-            (Some(toml::Value::Table(values)), toml::Value::Table(over)) => overlay(values, over),
+            // Values of one kind say nothing of another.
+            (Some(toml::Value::Table(values)), toml::Value::Table(over))
+                if over.get("kind").is_none_or(|kind| values.get("kind") == Some(kind)) =>
+            {
+                overlay(values, over);
+            }
             (_, value) => {
                 values.insert(name, value);
             }

@@ -5,6 +5,8 @@ mod click;
 mod click_config;
 mod curve;
 mod fit;
+mod gan;
+mod gan_config;
 mod learning;
 mod learnt;
 mod negatives;
@@ -20,6 +22,8 @@ use clap::Subcommand;
 
 pub use click::{ClickReport, train_clicks};
 pub use click_config::{ClickConfig, ClickKind};
+pub use gan::{GanReport, train_gan};
+pub use gan_config::GanConfig;
 pub use learning::Learning;
 pub use picture::{PictureReport, train_pictures};
 pub use picture_config::{PictureConfig, PictureKind};
@@ -42,6 +46,8 @@ pub enum Train {
     Cnn(picture::Arguments),
     /// EfficientNet-Lite0, whose weights come from ImageNet, finely tuned: the same
     EfficientnetLite(picture::Arguments),
+    /// A generator and its discriminator: new pictures of each class
+    Cgan(gan::Arguments),
 }
 
 impl Train {
@@ -57,6 +63,7 @@ impl Train {
             Self::DcnV2(arguments) => click::run(&arguments, ClickKind::DcnV2),
             Self::Cnn(arguments) => picture::run(&arguments, PictureKind::Cnn),
             Self::EfficientnetLite(arguments) => picture::run(&arguments, PictureKind::EfficientnetLite),
+            Self::Cgan(arguments) => gan::run(&arguments),
         }
     }
 }

@@ -208,31 +208,9 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::pictures::Vary;
+    use crate::pictures::{Vary, dots};
     use crate::train::fit::WEIGHTS;
     use crate::train::learning::Learning;
-
-    /// Bright dots on one of four sides.
-    fn dots(count: usize) -> Labelled {
-        let mut pictures = Labelled::new(6, 1);
-        for at in 0..count {
-            let class = at % 4;
-            let (line, column) = [(0, at % 6), (5, at * 5 % 6), (at % 6, 0), (at * 5 % 6, 5)][class];
-            // Corners belong to two sides.
-            let clamp = |place: usize| if class < 2 { (line, place.clamp(1, 4)) } else { (place.clamp(1, 4), column) };
-            let (line, column) = clamp(if class < 2 { column } else { line });
-            let mut picture = vec![(at * 13 % 60) as u8; 36];
-            picture[line * 6 + column] = 255;
-            pictures.numbers.extend(picture);
-            pictures.labels.push(class as u32);
-        }
-        pictures
-    }
-
-    fn pictures() -> Pictures {
-        let classes = ["above", "below", "left", "right"].map(str::to_owned).to_vec();
-        Pictures { name: "dots".to_owned(), classes, learning: dots(96), validation: dots(24), test: dots(24) }
-    }
 
     fn small(epochs: u32) -> PictureConfig {
         let usual = PictureConfig::usual(PictureKind::Cnn);
@@ -242,7 +220,7 @@ mod tests {
     }
 
     fn train(epochs: u32, weights: Option<&Path>, out: &Path) -> PictureReport {
-        train_pictures(&small(epochs), PictureKind::Cnn, &pictures(), weights, out).unwrap()
+        train_pictures(&small(epochs), PictureKind::Cnn, &dots(), weights, out).unwrap()
     }
 
     #[test]
@@ -254,7 +232,7 @@ mod tests {
         assert!(more.test.retrieval.value > 0.7, "begun with what was learnt: {more:?}");
         let other = PictureConfig { widths: vec![4], ..small(1) };
         let weights = dir.path().join(WEIGHTS);
-        let other = train_pictures(&other, PictureKind::Cnn, &pictures(), Some(&weights), &dir.path().join("other"));
+        let other = train_pictures(&other, PictureKind::Cnn, &dots(), Some(&weights), &dir.path().join("other"));
         let error = format!("{:#}", other.unwrap_err());
         assert!(error.contains("model.safetensors"), "{error}");
     }

@@ -1,0 +1,380 @@
+//! Learning to make pictures: step by step, a discriminator learns to tell real pictures from made ones, and a generator to deceive it. What
+//! is kept is the mean of the generator's weights over many steps ("The Unusual Effectiveness of Averaging in GAN Training", Yazıcı et al.
+//! 2019, <https://arxiv.org/abs/1806.04498>), after the pass whose pictures were most like real ones.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use candle_core::{DType, Device, Tensor, Var};
+use candle_nn::{VarBuilder, VarMap};
+use clap::Args;
+use image::{DynamicImage, GrayImage, RgbImage};
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom as _;
+use rand::{RngExt as _, SeedableRng as _};
+use serde::Serialize;
+use serde_json::json;
+use vitrine_models::{
+    DeviceSpec, Discriminator, Generator, Mode, PictureGenerator, PictureModel, Wish, by_name, start,
+};
+
+use super::fit::{Fit, Learner};
+use super::gan_config::{GanConfig, named};
+use super::learning::{self, How};
+use super::learnt::Learnt;
+use super::optimizer::{AdamW, Rule};
+use super::picture::{he, train_pictures};
+use super::picture_config::{PictureConfig, PictureKind};
+use crate::gan_metrics::{self, Features, GanScores};
+use crate::picture_metrics::look;
+use crate::pictures::{Labelled, PictureFiles, Pictures};
+use crate::print::print_table;
+use crate::publish::Training;
+
+/// The prefix of the generator that learns; that of the mean is the one that is served.
+const LEARNER: &str = "learner";
+
+/// Pictures that are made together.
+const BATCH: usize = 128;
+
+/// So many are recorded for whoever loads the version.
+const RECORDED: u32 = 4;
+
+/// Pictures of a class on the sheet.
+const COLUMNS: u32 = 8;
+
+/// What to learn from, and where to keep it.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    files: PictureFiles,
+    /// A folder that a network which knows the classes was learnt into (`train cnn`): what it sees tells how good pictures are
+    #[arg(long, value_name = "FOLDER")]
+    judge: PathBuf,
+    #[command(flatten)]
+    how: How,
+}
+
+/// What was learnt.
+#[derive(Debug, Serialize)]
+pub struct GanReport {
+    /// The pass that gave the best weights.
+    pub best_epoch: u32,
+    /// Passes that were made.
+    pub epochs: u32,
+    /// What they took.
+    pub seconds: f64,
+    /// As many pictures as there are to test by, equally many of each class.
+    pub made: GanScores,
+    /// The accuracy on real test pictures of a network that has learnt from made ones only.
+    pub classifier_accuracy: Option<f64>,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let mut config = learning::read(arguments.how.config.as_deref(), GanConfig::default())?;
+    arguments.how.settle(&mut config.learning);
+    let judge = PictureModel::load(&arguments.judge, &DeviceSpec::Cpu)?;
+    let pictures = Pictures::read(&arguments.files, config.side, config.channels)?;
+    let report = train_gan(&config, &pictures, &judge, &arguments.how.out)
+        .with_context(|| arguments.files.pictures.display().to_string())?;
+    let made = &report.made;
+    let least = |parts: &[f64]| parts.iter().copied().fold(f64::INFINITY, f64::min);
+    let rows = [
+        ("Fréchet distance to test pictures", made.frechet, made.frechet_floor),
+        ("neighbourhoods covered, of the class with fewest", least(&made.coverage), least(&made.coverage_of_real)),
+        ("median distance to the nearest learnt", made.nearest, made.nearest_of_real),
+        ("nearer than all but 1 % of real ones", made.near_copies, 0.01),
+    ];
+    let rows = rows.map(|(what, made, real)| vec![what.to_owned(), format!("{made:.4}"), format!("{real:.4}")]);
+    print_table(&["", "made", "real"].map(str::to_owned), rows.to_vec());
+    println!("{:.1} % are taken for what was asked for", 100.0 * made.consistency);
+    if let Some(accuracy) = report.classifier_accuracy {
+        println!(
+            "a network that learnt from {} of them names {:.1} % of the real ones",
+            config.classified,
+            100.0 * accuracy
+        );
+    }
+    println!("best after {} of {} passes, {:.0} s", report.best_epoch, report.epochs, report.seconds);
+    if arguments.how.json {
+        println!("{}", json!(report));
+    }
+    Ok(())
+}
+
+/// Learns, and leaves the best weights, the configuration, the metrics and a sheet of pictures in a folder.
+///
+/// # Errors
+/// The judge sees other pictures or knows other classes, the folder cannot be written, or has the checkpoint of something else.
+pub fn train_gan(config: &GanConfig, pictures: &Pictures, judge: &PictureModel, out: &Path) -> Result<GanReport> {
+    let started = Instant::now();
+    let shape = [config.side, config.side, config.channels];
+    ensure!(judge.spec().shape() == shape, "the judge sees pictures of {:?}; made are {shape:?}", judge.spec().shape());
+    ensure!(
+        judge.spec().classes() == pictures.classes,
+        "the judge knows {:?}; learnt are {:?}",
+        judge.spec().classes(),
+        pictures.classes
+    );
+    let (variables, networks) = (VarMap::new(), config.spec(pictures));
+    let weights = VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
+    let generator = Generator::new(&networks, &weights.pp(LEARNER))?;
+    let average = Generator::new(&networks, &weights.pp(PictureGenerator::GENERATOR))?;
+    let discriminator = Discriminator::new(&networks, &weights.pp(PictureGenerator::DISCRIMINATOR))?;
+    start(&variables, config.learning.seed, |_, shape| he(shape))?;
+    let averaged = averaged(&variables);
+    // The mean begins where the learner does.
+    for (mean, learner) in &averaged {
+        mean.set(learner)?;
+    }
+    let real = Features::new(&look(judge, &pictures.validation)?, &pictures.validation.labels)?;
+    let making = Making { config, pictures, judge, generator, average, discriminator, averaged, real, out };
+    let (settings, data) = (json!({ "network": networks, "config": config }), pictures.fingerprint());
+    let fit = Fit { learning: &config.learning, settings, data: data.clone(), metric: "minus_frechet", dir: out };
+    let fitted = fit.run(&making, &variables)?;
+    making.draw_sheet()?;
+    let spec = json!(named(networks));
+    Learnt::write_spec(out, &spec)?;
+    let seconds = started.elapsed().as_secs_f64();
+    let report = GanReport {
+        best_epoch: fitted.best_epoch,
+        epochs: fitted.epochs,
+        seconds,
+        made: making.score()?,
+        classifier_accuracy: (config.classified > 0).then(|| making.classify()).transpose()?,
+    };
+    let mut figures = vec![
+        ("frechet", report.made.frechet),
+        ("frechet_floor", report.made.frechet_floor),
+        ("consistency", report.made.consistency),
+        ("least_coverage", report.made.coverage.iter().copied().fold(f64::INFINITY, f64::min)),
+        ("near_copies", report.made.near_copies),
+    ];
+    figures.extend(report.classifier_accuracy.map(|accuracy| ("classifier_accuracy", accuracy)));
+    let training =
+        Training { data: pictures.name.clone(), data_hash: data, gate: config.gate.clone(), config: json!(config) };
+    Learnt { spec, training, figures: &figures }.write(out)?;
+    let model = PictureGenerator::load(out, &DeviceSpec::Cpu)?;
+    let classes = pictures.classes.len() as u32;
+    let wishes: Vec<Wish> = (0..RECORDED).map(|at| Wish { class: at % classes, seed: at.into() }).collect();
+    model.write_golden(out, &wishes)?;
+    Ok(report)
+}
+
+/// Each variable of the mean with that of the learner.
+fn averaged(variables: &VarMap) -> Vec<(Var, Var)> {
+    let all = by_name(variables);
+    let learners = all.iter().filter_map(|(name, learner)| Some((name.strip_prefix(LEARNER)?, learner)));
+    let pairs = learners.filter_map(|(name, learner)| {
+        Some((all.get(&format!("{}{name}", PictureGenerator::GENERATOR))?.clone(), learner.clone()))
+    });
+    pairs.collect()
+}
+
+/// Learns to make pictures.
+struct Making<'a> {
+    config: &'a GanConfig,
+    pictures: &'a Pictures,
+    judge: &'a PictureModel,
+    generator: Generator,
+    average: Generator,
+    discriminator: Discriminator,
+    averaged: Vec<(Var, Var)>,
+    /// What the judge sees in real pictures that tell how good made ones are.
+    real: Features,
+    out: &'a Path,
+}
+
+impl Making<'_> {
+    fn noise(&self, seeds: impl Iterator<Item = u64>) -> Result<Tensor> {
+        let networks = self.config.spec(self.pictures);
+        let noise: Vec<f32> = seeds.flat_map(|seed| networks.noise_of(seed)).collect();
+        Ok(Tensor::from_vec(noise, ((), self.config.noise), &Device::Cpu)?)
+    }
+
+    /// Makes pictures, the classes in turn, each with a seed of its own.
+    fn make(&self, count: usize, first_seed: u64) -> Result<Labelled> {
+        let classes = self.pictures.classes.len();
+        let mut made = Labelled::new(self.config.side, self.config.channels);
+        made.labels = (0..count).map(|at| (at % classes) as u32).collect();
+        for part in made.chunks(BATCH) {
+            let noise = self.noise(part.clone().map(|at| first_seed + at as u64))?;
+            let classes = Tensor::new(&made.labels[part], &Device::Cpu)?;
+            let numbers =
+                self.average.forward(&noise, &classes, &mut Mode::serving())?.flatten_all()?.to_vec1::<f32>()?;
+            made.numbers.extend(numbers.into_iter().map(|number| (number * 255.0).round() as u8));
+        }
+        Ok(made)
+    }
+
+    fn score(&self) -> Result<GanScores> {
+        let Pictures { learning, test, classes, .. } = self.pictures;
+        let (made, seen_learnt) = (self.make(test.len(), 0)?, look(self.judge, learning)?);
+        let mut places: Vec<usize> = (0..learning.len()).collect();
+        places.shuffle(&mut StdRng::seed_from_u64(0));
+        places.truncate(test.len());
+        let some: Vec<_> = places.iter().map(|&place| seen_learnt[place].clone()).collect();
+        let labels: Vec<u32> = places.iter().map(|&place| learning.labels[place]).collect();
+        gan_metrics::score(
+            (&look(self.judge, &made)?, &made.labels),
+            &Features::new(&look(self.judge, test)?, &test.labels)?,
+            &Features::new(&seen_learnt, &learning.labels)?,
+            &Features::new(&some, &labels)?,
+            classes.len() as u32,
+        )
+    }
+
+    /// Learns classes from made pictures only, and names real ones.
+    fn classify(&self) -> Result<f64> {
+        let GanConfig { side, channels, classified, classifier_epochs, ref learning, .. } = *self.config;
+        let usual = PictureConfig::usual(PictureKind::Cnn);
+        let learning = learning::Learning { seed: learning.seed, epochs: classifier_epochs, ..usual.learning.clone() };
+        let config = PictureConfig { side, channels, widths: vec![16, 32, 64], learning, ..usual };
+        let pictures = Pictures {
+            name: "made".to_owned(),
+            classes: self.pictures.classes.clone(),
+            learning: self.make(classified, 1 << 40)?,
+            validation: self.make(classified / 10 + 1, 1 << 41)?,
+            test: self.pictures.test.clone(),
+        };
+        let dir = self.out.join("classifier");
+        Ok(train_pictures(&config, PictureKind::Cnn, &pictures, None, &dir)?.test.accuracy.value)
+    }
+
+    /// Draws a line of pictures for each class.
+    fn draw_sheet(&self) -> Result<()> {
+        let (classes, side) = (self.pictures.classes.len() as u32, self.config.side as u32);
+        let made = self.make((classes * COLUMNS) as usize, 0)?;
+        let mut sheet = DynamicImage::ImageRgb8(RgbImage::new(COLUMNS * (side + 2), classes * (side + 2)));
+        for (at, class) in (0_u32..).zip(&made.labels) {
+            let numbers = made.picture(at as usize).to_vec();
+            let picture = if self.config.channels == 1 {
+                GrayImage::from_raw(side, side, numbers).map(DynamicImage::from)
+            } else {
+                RgbImage::from_raw(side, side, numbers).map(DynamicImage::from)
+            };
+            let picture = picture.context("a picture has other numbers than its size")?.into_rgb8();
+            let [x, y] = [at / classes, *class].map(|place| i64::from(place * (side + 2) + 1));
+            image::imageops::replace(&mut sheet, &DynamicImage::from(picture), x, y);
+        }
+        let path = self.out.join("sheet.png");
+        sheet.save(&path).with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+impl Learner for Making<'_> {
+    type Batch = Vec<usize>;
+
+    fn batches(&self, random: &mut StdRng) -> Vec<Self::Batch> {
+        let mut places: Vec<usize> = (0..self.pictures.learning.len()).collect();
+        places.shuffle(random);
+        places.chunks(self.config.learning.batch).map(<[_]>::to_vec).collect()
+    }
+
+    fn step(&self, places: &Self::Batch, random: &mut StdRng, optimizer: &mut AdamW, rule: Rule) -> Result<f64> {
+        let (config, learning) = (self.config, &self.pictures.learning);
+        let mut numbers = Vec::with_capacity(places.len() * learning.size());
+        for &place in places {
+            config.vary.add(learning, place, random, &mut numbers);
+        }
+        let real = Tensor::from_vec(numbers, (places.len(), config.side, config.side, config.channels), &Device::Cpu)?;
+        let classes: Vec<u32> = places.iter().map(|&place| learning.labels[place]).collect();
+        let classes = Tensor::new(classes, &Device::Cpu)?;
+        let make = |random: &mut StdRng| -> Result<Tensor> {
+            let seeds: Vec<u64> = places.iter().map(|_| random.random()).collect();
+            let noise = self.noise(seeds.into_iter())?;
+            Ok(self.generator.forward(&noise, &classes, &mut Mode::training(random))?)
+        };
+        let both = Tensor::cat(&[&real, &make(random)?.detach()], 0)?;
+        let twice = Tensor::cat(&[&classes, &classes], 0)?;
+        let verdicts = self.discriminator.forward(&both, &twice, &Mode::training(random))?;
+        let (of_real, of_made) =
+            (verdicts.narrow(0, 0, places.len())?, verdicts.narrow(0, places.len(), places.len())?);
+        let faster = Rule { learning_rate: rule.learning_rate * config.discriminator_rate, ..rule };
+        optimizer.step(&config.loss.discriminator(&of_real, &of_made)?, faster)?;
+
+        let verdicts = self.discriminator.forward(&make(random)?, &classes, &Mode::serving())?;
+        let loss = optimizer.step(&config.loss.generator(&verdicts)?, rule)?;
+        // At first the mean is of few steps.
+        let stays = config.average.min((1.0 + f64::from(rule.step)) / (10.0 + f64::from(rule.step)));
+        for (mean, learner) in &self.averaged {
+            mean.set(&((mean.as_tensor() * stays)? + (learner.as_tensor() * (1.0 - stays))?)?)?;
+        }
+        Ok(loss)
+    }
+
+    fn validate(&self) -> Result<f64> {
+        self.draw_sheet()?;
+        let made = self.make(self.config.judged, 1 << 42)?;
+        Ok(-Features::new(&look(self.judge, &made)?, &made.labels)?.frechet(&self.real)?)
+    }
+
+    fn is_kept(&self, variable: &str) -> bool {
+        !variable.starts_with(LEARNER)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::pictures::dots;
+    use crate::train::fit::WEIGHTS;
+    use crate::train::learning::Learning;
+    use vitrine_models::{GanLayers, GoldenCheck};
+
+    fn small(epochs: u32) -> GanConfig {
+        let usual = GanConfig::default();
+        let learning = Learning { batch: 16, learning_rate: 0.002, epochs, patience: epochs, ..usual.learning.clone() };
+        let layers = GanLayers::Dense { widths: vec![32, 64] };
+        GanConfig { side: 6, noise: 8, layers, average: 0.9, judged: 64, classified: 0, learning, ..usual }
+    }
+
+    fn judge(dir: &Path) -> PictureModel {
+        let usual = PictureConfig::usual(PictureKind::Cnn);
+        let learning = Learning { batch: 16, learning_rate: 0.01, decay: 1.0, epochs: 15, ..usual.learning.clone() };
+        let vary = crate::pictures::Vary { flip: false, shift: 0.0, erase: 0.0 };
+        let config = PictureConfig { side: 6, widths: vec![8, 8], vary, learning, ..usual };
+        train_pictures(&config, PictureKind::Cnn, &dots(), None, dir).unwrap();
+        PictureModel::load(dir, &DeviceSpec::Cpu).unwrap()
+    }
+
+    #[test]
+    fn pictures_of_each_class_are_made_and_going_on_comes_to_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let judge = judge(&dir.path().join("judge"));
+        let train = |epochs, name: &str| {
+            let out = dir.path().join(name);
+            (train_gan(&small(epochs), &dots(), &judge, &out).unwrap(), fs::read(out.join(WEIGHTS)).unwrap())
+        };
+        let (report, whole) = train(60, "whole");
+        assert!(report.made.consistency > 0.8, "{report:?}");
+        train(7, "parts");
+        assert!(train(60, "parts").1 == whole, "going on");
+        let model = PictureGenerator::load(&dir.path().join("whole"), &DeviceSpec::Cpu).unwrap();
+        let checked = model.check_golden(&dir.path().join("whole"), 1e-6).unwrap();
+        assert!(matches!(checked, GoldenCheck::Matched { rows: 4, .. }));
+        let sheet = image::open(dir.path().join("whole/sheet.png")).unwrap();
+        assert_eq!((sheet.width(), sheet.height()), (8 * 8, 4 * 8));
+        let wish = [Wish { class: 1, seed: 5 }];
+        let made = model.make(&wish).unwrap();
+        let verdict = model.judge(&made, &wish).unwrap()[0];
+        assert!((0.0..=1.0).contains(&verdict), "{verdict}");
+        assert!(model.make(&[Wish { class: 9, seed: 5 }]).is_err(), "a class that is not there");
+    }
+
+    #[test]
+    fn a_judge_of_other_pictures_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let judge = judge(&dir.path().join("judge"));
+        let out = dir.path().join("out");
+        let error = train_gan(&GanConfig { channels: 3, ..small(1) }, &dots(), &judge, &out).unwrap_err().to_string();
+        assert!(error.contains("the judge sees"), "{error}");
+        let mut others = dots();
+        others.classes.swap(0, 1);
+        let error = train_gan(&small(1), &others, &judge, &out).unwrap_err().to_string();
+        assert!(error.contains("the judge knows") && !out.exists(), "{error}");
+    }
+}
