@@ -59,12 +59,13 @@ def cnn():
 
 
 def made_up(name, shape, at):
-    numbers = torch.arange(torch.Size(shape).numel(), dtype=torch.float64)
-    numbers = ((numbers * 37 + at * 11) % 23) / 23
+    numbers = torch.arange(torch.Size(shape).numel()) * 2654435761 + at * 97 & 0xFFFFFFFF
+    numbers = (numbers ^ numbers >> 15) * 1103515245 & 0xFFFFFFFF
+    numbers = (numbers >> 8).double() / 2**24
     if name.endswith("running_var") or len(shape) == 1 and name.endswith("weight"):
         return (numbers + 0.5).float().reshape(shape)
-    fan_in = torch.Size(shape[1:]).numel() if len(shape) > 1 else 9
-    return ((numbers - 0.5) * 3 / fan_in**0.5).float().reshape(shape)
+    fan_in = torch.Size(shape[1:]).numel() if len(shape) > 1 else 12
+    return ((numbers - 0.5) * 4 / fan_in**0.5).float().reshape(shape)
 
 
 def efficientnet_lite():

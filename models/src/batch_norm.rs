@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor, Var};
 use candle_nn::{Init, VarBuilder};
 
-use crate::fused::{Moments, moments, normalize};
+use crate::fused::{Moments, Rectify, moments, normalize};
 use crate::training::Mode;
 
 pub(crate) struct BatchNorm {
@@ -36,11 +36,11 @@ impl BatchNorm {
         })
     }
 
-    /// f32 `[.., channels]` to the same.
-    pub(crate) fn forward(&self, rows: &Tensor, mode: &Mode<'_>) -> Result<Tensor> {
+    /// f32 `[.., channels]` to the same, rectified.
+    pub(crate) fn forward(&self, rows: &Tensor, then: Rectify, mode: &Mode<'_>) -> Result<Tensor> {
         if !mode.learns() || self.momentum <= 0.0 {
             let running = Moments { mean: self.mean.to_vec1()?, variance: self.variance.to_vec1()? };
-            return normalize(rows, &self.scale, &self.shift, &running, self.epsilon, true);
+            return normalize(rows, &self.scale, &self.shift, &running, self.epsilon, true, then);
         }
         let moments = moments(rows)?;
         let count = rows.elem_count() / moments.mean.len().max(1);
@@ -50,6 +50,6 @@ impl BatchNorm {
             let new = Tensor::new(&new[..], running.device())?;
             running.set(&((running.as_tensor() * (1.0 - self.momentum))? + (new * (self.momentum * by))?)?)?;
         }
-        normalize(rows, &self.scale, &self.shift, &moments, self.epsilon, false)
+        normalize(rows, &self.scale, &self.shift, &moments, self.epsilon, false, then)
     }
 }

@@ -157,7 +157,7 @@ impl Generator {
             GeneratorLayers::Dense { hidden, output } => {
                 let mut rows = inputs;
                 for (layer, norm) in hidden {
-                    rows = rectify(&norm.forward(&layer.forward(&rows)?, mode)?, Rectify::LEAKY)?;
+                    rows = norm.forward(&layer.forward(&rows)?, Rectify::LEAKY, mode)?;
                 }
                 output.forward(&rows)?.reshape(((), side, side, channels))?
             }
@@ -165,10 +165,10 @@ impl Generator {
                 let (side, _) = self.config.halvings();
                 let rows = first.forward(&inputs)?;
                 let width = rows.dim(1)? / (side * side);
-                let features = first_norm.forward(&rows.reshape(((), side, side, width))?, mode)?;
-                let mut features = rectify(&features, Rectify::RELU)?;
+                let rows = rows.reshape(((), side, side, width))?;
+                let mut features = first_norm.forward(&rows, Rectify::RELU, mode)?;
                 for (larger, norm) in hidden {
-                    features = rectify(&norm.forward(&larger.forward(&features, TWICE)?, mode)?, Rectify::RELU)?;
+                    features = norm.forward(&larger.forward(&features, TWICE)?, Rectify::RELU, mode)?;
                 }
                 output.forward(&features, TWICE)?
             }

@@ -82,7 +82,7 @@ impl PictureNetwork for Cnn {
         // From −1 to 1.
         let pictures = ((pictures * 2.0)? - 1.0)?;
         let stem = self.stem.forward(&pictures, Windows::around(3, 1))?;
-        let mut features = rectify(&self.stem_norm.forward(&stem, mode)?, Rectify::RELU)?;
+        let mut features = self.stem_norm.forward(&stem, Rectify::RELU, mode)?;
         for block in &self.blocks {
             features = block.forward(&features, mode)?;
         }
@@ -118,11 +118,11 @@ impl Block {
         let [first, second] = &self.convolutions;
         let [first_norm, second_norm] = &self.norms;
         let hidden = first.forward(features, Windows::around(3, self.stride))?;
-        let hidden = rectify(&first_norm.forward(&hidden, mode)?, Rectify::RELU)?;
-        let hidden = second_norm.forward(&second.forward(&hidden, Windows::around(3, 1))?, mode)?;
+        let hidden = first_norm.forward(&hidden, Rectify::RELU, mode)?;
+        let hidden = second_norm.forward(&second.forward(&hidden, Windows::around(3, 1))?, Rectify::NOT, mode)?;
         let kept = match &self.shortcut {
             Some((convolution, norm)) => {
-                norm.forward(&convolution.forward(features, Windows::around(1, self.stride))?, mode)?
+                norm.forward(&convolution.forward(features, Windows::around(1, self.stride))?, Rectify::NOT, mode)?
             }
             None => features.clone(),
         };

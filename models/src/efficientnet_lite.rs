@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch_norm::BatchNorm;
 use crate::convolution::{Conv2d, Windows};
-use crate::fused::{Rectify, rectify};
+use crate::fused::Rectify;
 use crate::linear::Linear;
 use crate::picture::PictureNetwork;
 use crate::training::Mode;
@@ -94,11 +94,11 @@ impl PictureNetwork for EfficientNetLite {
     fn embed(&self, pictures: &Tensor, mode: &mut Mode<'_>) -> Result<Tensor> {
         let pictures = centred(pictures)?;
         let windows = Windows::same(3, 2, lines(&pictures)?);
-        let mut features = rectify(&apply(&self.stem, &pictures, windows, mode)?, Rectify::RELU_6)?;
+        let mut features = apply(&self.stem, &pictures, windows, Rectify::RELU_6, mode)?;
         for block in &self.blocks {
             features = block.forward(&features, mode)?;
         }
-        let features = rectify(&apply(&self.head, &features, Windows::around(1, 1), mode)?, Rectify::RELU_6)?;
+        let features = apply(&self.head, &features, Windows::around(1, 1), Rectify::RELU_6, mode)?;
         features.flatten(1, 2)?.mean(1)
     }
 
@@ -137,11 +137,11 @@ impl Block {
         let point = Windows::around(1, 1);
         let mut inside = features.clone();
         if let Some(expand) = &self.expand {
-            inside = rectify(&apply(expand, &inside, point, mode)?, Rectify::RELU_6)?;
+            inside = apply(expand, &inside, point, Rectify::RELU_6, mode)?;
         }
         let windows = Windows::same(self.side, self.stride, lines(&inside)?);
-        let inside = rectify(&apply(&self.depthwise, &inside, windows, mode)?, Rectify::RELU_6)?;
-        let projected = apply(&self.project, &inside, point, mode)?;
+        let inside = apply(&self.depthwise, &inside, windows, Rectify::RELU_6, mode)?;
+        let projected = apply(&self.project, &inside, point, Rectify::NOT, mode)?;
         if self.adds { projected + features } else { Ok(projected) }
     }
 }
@@ -161,8 +161,14 @@ fn layer(
     Ok((convolution, norm(outputs, &weights.pp(norm_name))?))
 }
 
-fn apply((layer, norm): &(Conv2d, BatchNorm), features: &Tensor, windows: Windows, mode: &Mode<'_>) -> Result<Tensor> {
-    norm.forward(&layer.forward(features, windows)?, mode)
+fn apply(
+    (layer, norm): &(Conv2d, BatchNorm),
+    features: &Tensor,
+    windows: Windows,
+    then: Rectify,
+    mode: &Mode<'_>,
+) -> Result<Tensor> {
+    norm.forward(&layer.forward(features, windows)?, then, mode)
 }
 
 /// Height and width, which must be equal: where windows lie depends on them.

@@ -58,13 +58,17 @@ fn the_cnn_is_pytorchs() {
 
 /// The formula of `golden/pictures.py`.
 fn made_up(name: &str, shape: &[usize], place: usize) -> Tensor {
-    let count: usize = shape.iter().product();
-    let numbers = (0..count).map(|at| ((at * 37 + place * 11) % 23) as f64 / 23.0);
+    let number = |at: usize| {
+        let number = (at as u64 * 2_654_435_761 + place as u64 * 97) & 0xffff_ffff;
+        let number = ((number ^ (number >> 15)) * 1_103_515_245) & 0xffff_ffff;
+        (number >> 8) as f64 / f64::from(1 << 24)
+    };
+    let numbers = (0..shape.iter().product()).map(number);
     let numbers: Vec<f32> = if name.ends_with("running_var") || shape.len() == 1 && name.ends_with("weight") {
         numbers.map(|number| (number + 0.5) as f32).collect()
     } else {
-        let fan_in = if shape.len() > 1 { shape[1..].iter().product::<usize>() } else { 9 };
-        numbers.map(|number| ((number - 0.5) * 3.0 / (fan_in as f64).sqrt()) as f32).collect()
+        let fan_in = if shape.len() > 1 { shape[1..].iter().product::<usize>() } else { 12 };
+        numbers.map(|number| ((number - 0.5) * 4.0 / (fan_in as f64).sqrt()) as f32).collect()
     };
     Tensor::from_vec(numbers, shape, &Device::Cpu).unwrap()
 }

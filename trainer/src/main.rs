@@ -34,8 +34,21 @@ enum Command {
     Golden(Golden),
 }
 
+fn main() -> ExitCode {
+    // Where nothing says otherwise, candle's own threads are left out: they wait by spinning, and take the cores from those of the operations
+    // beside them.
+    if std::env::var_os("CANDLE_NUM_THREADS").is_none() {
+        // SAFETY: there is no other thread yet.
+        #[allow(unsafe_code, reason = "candle offers no other way")]
+        unsafe {
+            std::env::set_var("CANDLE_NUM_THREADS", "1");
+        }
+    }
+    run()
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn run() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Evaluate(evaluate) => evaluate.run().await,
         Command::Prepare(prepare) => prepare.run(),

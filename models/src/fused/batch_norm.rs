@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::{numbers, rows_of_block, sum_of_parts};
+use super::{Rectify, numbers, rectify, rows_of_block, sum_of_parts};
 
 /// Mean and variance of each column.
 #[derive(Clone, Debug)]
@@ -50,8 +50,8 @@ pub(crate) fn moments(rows: &Tensor) -> Result<Moments> {
     Ok(Moments { mean, variance })
 }
 
-/// `rows` `[.., columns]` less the mean, over the deviation, times `scale`, and `shift`, both `[columns]`. `fixed` moments are given; others
-/// are of these rows, and move with them.
+/// `rows` `[.., columns]` less the mean, over the deviation, times `scale`, and `shift`, both `[columns]`, and rectified. `fixed` moments are
+/// given; others are of these rows, and move with them.
 pub(crate) fn normalize(
     rows: &Tensor,
     scale: &Tensor,
@@ -59,11 +59,12 @@ pub(crate) fn normalize(
     moments: &Moments,
     epsilon: f32,
     fixed: bool,
+    then: Rectify,
 ) -> Result<Tensor> {
     let over_deviation: Arc<[f32]> =
         moments.variance.iter().map(|variance| (variance + epsilon).sqrt().recip()).collect();
     if rows.device().is_cpu() {
-        let op = Normalize { mean: moments.mean.clone().into(), over_deviation, fixed };
+        let op = Normalize { mean: moments.mean.clone().into(), over_deviation, fixed, then };
         return rows.contiguous()?.apply_op3(scale, shift, op);
     }
     let (centred, over_deviation) = if fixed {
@@ -75,7 +76,7 @@ pub(crate) fn normalize(
         let variance = all.broadcast_sub(&mean)?.sqr()?.mean(0)?;
         (rows.broadcast_sub(&mean)?, (variance + f64::from(epsilon))?.sqrt()?.recip()?)
     };
-    centred.broadcast_mul(&(over_deviation * scale)?)?.broadcast_add(shift)
+    rectify(&centred.broadcast_mul(&(over_deviation * scale)?)?.broadcast_add(shift)?, then)
 }
 
 #[derive(Clone)]
@@ -83,14 +84,26 @@ struct Normalize {
     mean: Arc<[f32]>,
     over_deviation: Arc<[f32]>,
     fixed: bool,
+    then: Rectify,
 }
 
-/// Gradients of scale and shift: sums over rows of slope times normalised number, and of slope, `[2, columns]`.
+impl Normalize {
+    /// What a number is multiplied with, and what is added then, for each column.
+    fn line(&self, scale: &[f32], shift: &[f32]) -> (Vec<f32>, Vec<f32>) {
+        let by: Vec<f32> = scale.iter().zip(&*self.over_deviation).map(|(scale, over)| scale * over).collect();
+        let plus = shift.iter().zip(&*self.mean).zip(&by).map(|((shift, mean), by)| shift - mean * by).collect();
+        (by, plus)
+    }
+}
+
+/// Gradients of scale and shift: sums over rows of slope times normalised number, and of slope, `[2, columns]`; from rows, the gradient of the
+/// output, and the output.
 struct Sums(Normalize);
 
 /// The gradient of the rows, from those of scale and shift.
 struct Back {
     of: Normalize,
+    scale: Vec<f32>,
     sums: Vec<f32>,
 }
 
@@ -113,9 +126,7 @@ impl CustomOp3 for Normalize {
         if layout.dims().last() != Some(&columns) || scale.len() != columns || shift.len() != columns {
             candle_core::bail!("{columns} moments for {:?}", layout.shape());
         }
-        let by: Vec<f32> = scale.iter().zip(&*self.over_deviation).map(|(scale, over)| scale * over).collect();
-        let plus: Vec<f32> =
-            shift.iter().zip(&*self.mean).zip(&by).map(|((shift, mean), by)| shift - mean * by).collect();
+        let ((by, plus), then) = (self.line(scale, shift), self.then);
         let mut to = vec![0.0; rows.len()];
         let block = rows_of_block(columns) * columns;
         to.par_chunks_mut(block).zip(rows.par_chunks(block)).for_each(|(to, rows)| {
@@ -124,7 +135,7 @@ impl CustomOp3 for Normalize {
                     .zip(row)
                     .zip(&by)
                     .zip(&plus)
-                    .for_each(|(((to, number), by), plus)| *to = number * by + plus);
+                    .for_each(|(((to, number), by), plus)| *to = then.of(number * by + plus));
             }
         });
         Ok((CpuStorage::F32(to), layout.shape().clone()))
@@ -135,18 +146,18 @@ impl CustomOp3 for Normalize {
         rows: &Tensor,
         scale: &Tensor,
         _: &Tensor,
-        _: &Tensor,
+        output: &Tensor,
         slope: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let slope = slope.contiguous()?;
-        let sums = rows.apply_op2_no_bwd(&slope, &Sums(self.clone()))?;
-        let back = Back { of: self.clone(), sums: sums.flatten_all()?.to_vec1()? };
-        let of_rows = rows.track_op().then(|| rows.apply_op3_no_bwd(&slope, scale, &back)).transpose()?;
+        let sums = rows.apply_op3_no_bwd(&slope, output, &Sums(self.clone()))?;
+        let back = Back { of: self.clone(), scale: scale.to_vec1()?, sums: sums.flatten_all()?.to_vec1()? };
+        let of_rows = rows.track_op().then(|| rows.apply_op3_no_bwd(&slope, output, &back)).transpose()?;
         Ok((of_rows, Some(sums.get(0)?), Some(sums.get(1)?)))
     }
 }
 
-impl CustomOp2 for Sums {
+impl CustomOp3 for Sums {
     fn name(&self) -> &'static str {
         "normalize-sums"
     }
@@ -156,22 +167,25 @@ impl CustomOp2 for Sums {
         rows: &CpuStorage,
         layout: &Layout,
         slope: &CpuStorage,
-        ls: &Layout,
+        l2: &Layout,
+        output: &CpuStorage,
+        l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (rows, slope) = (numbers(rows, layout)?, numbers(slope, ls)?);
-        let Normalize { mean, over_deviation, .. } = &self.0;
+        let (rows, slope, output) = (numbers(rows, layout)?, numbers(slope, l2)?, numbers(output, l3)?);
+        let Normalize { mean, over_deviation, then, .. } = &self.0;
         let columns = mean.len();
         let sums = sum_of_parts(rows.len() / columns, 2 * columns, |part, sums| {
             let (scaled, plain) = sums.split_at_mut(columns);
-            let part = part.start * columns..part.end * columns;
-            for (row, slope) in rows[part.clone()].chunks_exact(columns).zip(slope[part].chunks_exact(columns)) {
-                scaled
-                    .iter_mut()
-                    .zip(row)
-                    .zip(&**mean)
-                    .zip(slope)
-                    .for_each(|(((sum, number), mean), slope)| *sum += (number - mean) * slope);
-                plain.iter_mut().zip(slope).for_each(|(sum, slope)| *sum += slope);
+            for row in part {
+                let [row, slope, output] = [rows, slope, output].map(|all| &all[row * columns..][..columns]);
+                let sums = scaled.iter_mut().zip(plain.iter_mut());
+                for ((((scaled, plain), number), mean), (slope, output)) in
+                    sums.zip(row).zip(&**mean).zip(slope.iter().zip(output))
+                {
+                    let slope = slope * then.slope(*output);
+                    *scaled += (number - mean) * slope;
+                    *plain += slope;
+                }
             }
         });
         let (scaled, plain) = sums.split_at(columns);
@@ -191,16 +205,16 @@ impl CustomOp3 for Back {
         layout: &Layout,
         slope: &CpuStorage,
         l2: &Layout,
-        scale: &CpuStorage,
+        output: &CpuStorage,
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (rows, slope, scale) = (numbers(rows, layout)?, numbers(slope, l2)?, numbers(scale, l3)?);
-        let Normalize { mean, over_deviation, fixed } = &self.of;
+        let (rows, slope, output) = (numbers(rows, layout)?, numbers(slope, l2)?, numbers(output, l3)?);
+        let Normalize { mean, over_deviation, fixed, then } = &self.of;
         let columns = mean.len();
         let count = (rows.len() / columns.max(1)).max(1) as f32;
         // slope·by − number·with − rest, the latter two by the mean and the variance that move with the rows.
         let (of_scale, of_shift) = self.sums.split_at(columns);
-        let by: Vec<f32> = scale.iter().zip(&**over_deviation).map(|(scale, over)| scale * over).collect();
+        let by: Vec<f32> = self.scale.iter().zip(&**over_deviation).map(|(scale, over)| scale * over).collect();
         let zero_if_fixed = if *fixed { 0.0 } else { 1.0 / count };
         let with: Vec<f32> =
             (0..columns).map(|at| by[at] * over_deviation[at] * of_scale[at] * zero_if_fixed).collect();
@@ -208,16 +222,18 @@ impl CustomOp3 for Back {
             (0..columns).map(|at| by[at] * of_shift[at] * zero_if_fixed - mean[at] * with[at]).collect();
         let mut to = vec![0.0; rows.len()];
         let block = rows_of_block(columns) * columns;
-        to.par_chunks_mut(block).zip(rows.par_chunks(block)).zip(slope.par_chunks(block)).for_each(
-            |((to, rows), slope)| {
-                let rows = rows.chunks_exact(columns).zip(slope.chunks_exact(columns));
-                for (to, (row, slope)) in to.chunks_exact_mut(columns).zip(rows) {
-                    for (at, to) in to.iter_mut().enumerate() {
-                        *to = slope[at] * by[at] - row[at] * with[at] - rest[at];
-                    }
+        to.par_chunks_mut(block).enumerate().for_each(|(place, to)| {
+            for (row, to) in to.chunks_exact_mut(columns).enumerate() {
+                let from = place * block + row * columns;
+                let [row, slope, output] = [rows, slope, output].map(|all| &all[from..from + columns]);
+                let lines = by.iter().zip(&with).zip(&rest);
+                for ((to, number), ((slope, output), ((by, with), rest))) in
+                    to.iter_mut().zip(row).zip(slope.iter().zip(output).zip(lines))
+                {
+                    *to = slope * then.slope(*output) * by - number * with - rest;
                 }
-            },
-        );
+            }
+        });
         Ok((CpuStorage::F32(to), layout.shape().clone()))
     }
 }

@@ -15,6 +15,8 @@ pub(crate) struct Rectify {
 }
 
 impl Rectify {
+    /// Everything is let through.
+    pub(crate) const NOT: Self = Self { below: 1.0, most: f32::INFINITY };
     /// "Deep Sparse Rectifier Neural Networks" (Glorot et al. 2011).
     pub(crate) const RELU: Self = Self { below: 0.0, most: f32::INFINITY };
     /// "Convolutional Deep Belief Networks on CIFAR-10" (Krizhevsky 2010).
@@ -22,7 +24,12 @@ impl Rectify {
     /// "Rectifier Nonlinearities Improve Neural Network Acoustic Models" (Maas et al. 2013), with the slope that GANs have.
     pub(crate) const LEAKY: Self = Self { below: 0.2, most: f32::INFINITY };
 
-    fn slope(self, number: f32) -> f32 {
+    pub(super) fn of(self, number: f32) -> f32 {
+        number.max(number * self.below).min(self.most)
+    }
+
+    /// From what came in, or from what came out.
+    pub(super) fn slope(self, number: f32) -> f32 {
         if number <= 0.0 {
             self.below
         } else if number < self.most {
@@ -54,7 +61,7 @@ impl CustomOp1 for Rectify {
         let from = numbers(tensor, layout)?;
         let mut to = vec![0.0; from.len()];
         to.par_chunks_mut(BLOCK).zip(from.par_chunks(BLOCK)).for_each(|(to, from)| {
-            to.iter_mut().zip(from).for_each(|(to, from)| *to = from.max(from * self.below).min(self.most));
+            to.iter_mut().zip(from).for_each(|(to, from)| *to = self.of(*from));
         });
         Ok((CpuStorage::F32(to), layout.shape().clone()))
     }

@@ -72,7 +72,12 @@ impl Fit<'_> {
     ///
     /// # Errors
     /// The folder cannot be written, or has the checkpoint of something else; the loss is no longer finite.
-    pub fn run(&self, learner: &impl Learner, variables: &VarMap) -> Result<Fitted> {
+    pub fn run(&self, learner: &(impl Learner + Sync), variables: &VarMap) -> Result<Fitted> {
+        // In a thread of the pool: from outside, every operation would begin and end with another thread waking up.
+        rayon::scope(|_| self.learn(learner, variables))
+    }
+
+    fn learn(&self, learner: &impl Learner, variables: &VarMap) -> Result<Fitted> {
         let Self { learning, dir, metric, .. } = *self;
         fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let mut optimizer = AdamW::new(by_name(variables))?;
