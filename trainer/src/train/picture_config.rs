@@ -55,7 +55,7 @@ impl PictureConfig {
             smoothing: 0.1,
             vary: Vary { flip: true, shift: 0.08, erase: 0.3 },
             learning: Learning {
-                batch: 128,
+                batch: 32,
                 decay: 0.85,
                 epochs: 20,
                 patience: 5,
@@ -67,7 +67,7 @@ impl PictureConfig {
         match kind {
             PictureKind::Cnn => cnn,
             PictureKind::EfficientnetLite => {
-                let learning = Learning { batch: 32, learning_rate: 0.0003, epochs: 15, ..cnn.learning.clone() };
+                let learning = Learning { learning_rate: 0.0003, epochs: 15, ..cnn.learning.clone() };
                 Self { side: 128, channels: 3, dropout: 0.2, learning, ..cnn }
             }
         }
