@@ -85,9 +85,11 @@ impl Clicks {
     /// Reads, joins, sorts by time, and encodes. What numbers are like and how many words there are is counted among the examples
     /// to learn from only.
     ///
+    /// `known` fields stay as they are, so that what has learnt with them goes on: a new word is hashed into their buckets.
+    ///
     /// # Errors
-    /// A file cannot be read, lacks a column, or has a cell that is not what its column says.
-    pub fn read(files: &ClickFiles, look: &Look<'_>) -> Result<Self> {
+    /// A file cannot be read, lacks a column, or has a cell that is not what its column says; the known fields are of other columns.
+    pub fn read(files: &ClickFiles, look: &Look<'_>, known: Option<&Fields>) -> Result<Self> {
         let table = text_file::table(&files.interactions)?;
         ensure!(!table.rows.is_empty(), "{} has no examples", files.interactions.display());
         let (label, time) = (numbers(&table, &files.label)?, numbers(&table, "timestamp")?);
@@ -100,10 +102,10 @@ impl Clicks {
         };
         let (of_users, of_items) = (join(&files.users, "user_id")?, join(&files.items, "item_id")?);
         let user = table.column("user_id")?;
-        let mut known: HashMap<&str, u32> = HashMap::new();
+        let mut met: HashMap<&str, u32> = HashMap::new();
         let users = order.iter().map(|&row| {
-            let next = known.len() as u32;
-            *known.entry(&table.rows[row].1[user]).or_insert(next)
+            let next = met.len() as u32;
+            *met.entry(&table.rows[row].1[user]).or_insert(next)
         });
         let users: Vec<u32> = users.collect();
 
@@ -115,7 +117,13 @@ impl Clicks {
         choose(&mut sources, look.columns)?;
         let learning = learning(clicked.len());
         let fields = sources.iter().map(|source| source.field(learning.clone(), look)).collect::<Result<_>>()?;
-        let fields = Fields(fields);
+        let mut fields = Fields(fields);
+        if let Some(known) = known {
+            let names = |fields: &Fields| fields.0.iter().map(|field| field.name.clone()).collect::<Vec<_>>();
+            let (ours, theirs) = (names(&fields), names(known));
+            ensure!(ours == theirs, "the columns are {ours:?}; what is begun with looks at {theirs:?}");
+            fields = known.clone();
+        }
         let mut encoded = Encoded::default();
         for example in 0..clicked.len() {
             let values = sources.iter().map(|source| source.value(example)).collect::<Result<Vec<_>>>()?;
@@ -292,7 +300,7 @@ mod tests {
     #[test]
     fn examples_are_joined_and_come_in_order_of_time() {
         let dir = tempfile::tempdir().unwrap();
-        let clicks = Clicks::read(&files(dir.path(), INTER, ITEMS), &LOOK).unwrap();
+        let clicks = Clicks::read(&files(dir.path(), INTER, ITEMS), &LOOK, None).unwrap();
         assert_eq!(
             clicks.fields.0.iter().map(|field| field.name.as_str()).collect::<Vec<_>>(),
             ["user_id", "item_id", "class", "price"]
@@ -310,10 +318,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let files = files(dir.path(), INTER, ITEMS);
         let columns = ["price".to_owned(), "user_id".to_owned()];
-        let clicks = Clicks::read(&files, &Look { columns: &columns, ..LOOK }).unwrap();
+        let clicks = Clicks::read(&files, &Look { columns: &columns, ..LOOK }, None).unwrap();
         assert_eq!(clicks.fields.0.len(), 2);
         let columns = ["colour".to_owned()];
-        let error = Clicks::read(&files, &Look { columns: &columns, ..LOOK }).unwrap_err().to_string();
+        let error = Clicks::read(&files, &Look { columns: &columns, ..LOOK }, None).unwrap_err().to_string();
         assert!(error.contains("`colour`") && error.contains("class"), "{error}");
     }
 
@@ -329,7 +337,7 @@ mod tests {
             (INTER.lines().take(1).collect(), ITEMS.to_owned(), "no examples"),
             (INTER.replace("rating", "stars"), ITEMS.to_owned(), "rating"),
         ] {
-            let error = format!("{:#}", Clicks::read(&files(dir.path(), &inter, &items), &LOOK).unwrap_err());
+            let error = format!("{:#}", Clicks::read(&files(dir.path(), &inter, &items), &LOOK, None).unwrap_err());
             assert!(error.contains(wanted), "{wanted}: {error}");
         }
     }

@@ -13,13 +13,14 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use serde::Serialize;
 use serde_json::json;
-use vitrine_models::{ClickModel, ClickNetwork, DeviceSpec, Mode, cross_entropy_of_odds, start};
+use vitrine_models::{ClickModel, ClickNetwork, ClickSpec, DeviceSpec, Mode, cross_entropy_of_odds, start};
 
 use super::click_config::{ClickConfig, ClickKind};
-use super::fit::{Fit, Learner};
+use super::fit::{self, Fit, Learner};
 use super::learning::{self, How};
 use super::learnt::Learnt;
 use super::optimizer::{AdamW, Rule};
+use super::parent::Parent;
 use crate::click_metrics::{self, ClickScores, Foretold};
 use crate::clicks::{ClickFiles, Clicks, Look};
 use crate::print::print_table;
@@ -64,12 +65,17 @@ pub struct ClickReport {
 pub fn run(arguments: &Arguments, kind: ClickKind) -> Result<()> {
     let mut config: ClickConfig = learning::read(arguments.how.config.as_deref(), ClickConfig::default())?;
     arguments.how.settle(&mut config.learning);
-    let clicks = Clicks::read(&arguments.files, &config.look())?;
+    let parent = arguments.how.parent()?;
+    let known = parent.as_ref().map(|parent| parent.read::<ClickSpec>("config.json")).transpose()?;
+    let clicks = Clicks::read(&arguments.files, &config.look(), known.as_ref().map(ClickSpec::fields))?;
     let out = &arguments.how.out;
     // What is to be beaten is learnt first.
     let baselines = [ClickKind::Lr, ClickKind::Fm].map(|kind| (kind, out.join(kind.name())));
     let all = baselines.into_iter().chain([(kind, out.clone())]);
-    let learnt = all.map(|(kind, out)| train_clicks(&config, kind, &clicks, &out));
+    let learnt = all.map(|(learnt, out)| {
+        let parent = parent.as_ref().filter(|_| learnt == kind);
+        train_clicks(&config, learnt, &clicks, parent, &out)
+    });
     let reports = learnt.collect::<Result<Vec<_>>>();
     let reports = reports.with_context(|| arguments.files.interactions.display().to_string())?;
     let always = clicks.rate(clicks.learning());
@@ -98,10 +104,18 @@ pub fn run(arguments: &Arguments, kind: ClickKind) -> Result<()> {
 
 /// Learns, and leaves the best weights, the configuration and the metrics in a folder.
 ///
+/// It begins with the weights of `parent`, if there is one: then the examples must have been read by its fields.
+///
 /// # Errors
-/// There are not both examples with and without a click to learn from and to stop by, the folder cannot be written, or has the
+/// The parent is another network, there are not both examples with and without a click to learn from and to stop by, the folder cannot be written, or has the
 /// checkpoint of something else.
-pub fn train_clicks(config: &ClickConfig, kind: ClickKind, clicks: &Clicks, out: &Path) -> Result<ClickReport> {
+pub fn train_clicks(
+    config: &ClickConfig,
+    kind: ClickKind,
+    clicks: &Clicks,
+    parent: Option<&Parent>,
+    out: &Path,
+) -> Result<ClickReport> {
     let started = Instant::now();
     for (examples, what) in [(clicks.learning(), "learn from"), (clicks.validation(), "stop by")] {
         let rate = clicks.rate(examples.clone());
@@ -117,8 +131,13 @@ pub fn train_clicks(config: &ClickConfig, kind: ClickKind, clicks: &Clicks, out:
     let spec = config.spec(kind, clicks.fields.clone());
     let network = spec.network(&weights)?;
     start(&variables, config.learning.seed, |name, shape| config.deviation(name, shape))?;
+    if let Some(parent) = parent {
+        parent.check(&spec)?;
+        fit::load(&variables, &parent.path(), |_| true)?;
+    }
     let clicking = Clicking { network: &*network, config, clicks };
-    let (settings, data) = (json!({ "network": spec, "config": config }), clicks.fingerprint()?);
+    let (settings, data) =
+        (json!({ "network": spec, "config": config, "parent": parent.map(Parent::name) }), clicks.fingerprint()?);
     let fit = Fit { learning: &config.learning, settings, data: data.clone(), metric: "auc", dir: out };
     let fitted = fit.run(&clicking, &variables)?;
     let report = ClickReport {
@@ -230,7 +249,7 @@ mod tests {
         let label = "label".to_owned();
         let files = ClickFiles { interactions, users: None, items: None, label, at_least: 1.0 };
         let columns = ["colour".to_owned(), "shape".to_owned()];
-        Clicks::read(&files, &Look { columns: &columns, most_buckets: 64, most_words: 4 }).unwrap()
+        Clicks::read(&files, &Look { columns: &columns, most_buckets: 64, most_words: 4 }, None).unwrap()
     }
 
     fn small(epochs: u32) -> ClickConfig {
@@ -242,8 +261,9 @@ mod tests {
     fn what_pairs_say_is_learnt_by_those_that_look_at_pairs() {
         let dir = tempfile::tempdir().unwrap();
         let clicks = clicks(dir.path(), |colour, shape| (colour + shape) % 2 == 0);
-        let auc =
-            |kind: ClickKind| train_clicks(&small(50), kind, &clicks, &dir.path().join(kind.name())).unwrap().test.auc;
+        let auc = |kind: ClickKind| {
+            train_clicks(&small(50), kind, &clicks, None, &dir.path().join(kind.name())).unwrap().test.auc
+        };
         for kind in [ClickKind::Fm, ClickKind::Deepfm, ClickKind::DcnV2] {
             assert!(auc(kind) > 0.99, "{kind:?}");
         }
@@ -255,7 +275,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let clicks = clicks(dir.path(), |colour, shape| colour > shape);
         let train = |epochs, name: &str| {
-            train_clicks(&small(epochs), ClickKind::Deepfm, &clicks, &dir.path().join(name)).unwrap();
+            train_clicks(&small(epochs), ClickKind::Deepfm, &clicks, None, &dir.path().join(name)).unwrap();
             fs::read(dir.path().join(name).join(WEIGHTS)).unwrap()
         };
         let whole = train(6, "whole");
@@ -265,10 +285,28 @@ mod tests {
     }
 
     #[test]
+    fn a_parent_is_begun_with_and_its_fields_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let clicks = clicks(dir.path(), |colour, shape| (colour + shape) % 2 == 0);
+        let train = |epochs, parent: Option<&Parent>, name: &str| {
+            train_clicks(&small(epochs), ClickKind::Deepfm, &clicks, parent, &dir.path().join(name))
+        };
+        train(50, None, "old").unwrap();
+        let parent = Parent::find(dir.path().join("old").to_str().unwrap(), None).unwrap();
+        let (fresh, warm) = (train(1, None, "fresh").unwrap(), train(1, Some(&parent), "warm").unwrap());
+        assert!(warm.test.auc > 0.99 && fresh.test.auc < 0.9, "{warm:?} after {fresh:?}");
+        let known: ClickSpec = parent.read("config.json").unwrap();
+        assert_eq!(known.fields(), &clicks.fields);
+        assert!(Parent::find("nowhere", None).unwrap_err().to_string().contains("neither"));
+        assert!(Parent::find("next/1", None).unwrap_err().to_string().contains("--registry"));
+    }
+
+    #[test]
     fn examples_that_are_all_alike_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let clicks = clicks(dir.path(), |_, _| true);
-        let error = train_clicks(&small(1), ClickKind::Fm, &clicks, &dir.path().join("out")).unwrap_err().to_string();
+        let error =
+            train_clicks(&small(1), ClickKind::Fm, &clicks, None, &dir.path().join("out")).unwrap_err().to_string();
         assert!(error.contains("100 % were clicked on"), "{error}");
         assert!(!dir.path().join("out").exists());
     }

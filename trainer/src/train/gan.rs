@@ -19,11 +19,12 @@ use vitrine_models::{
     DeviceSpec, Discriminator, Generator, Mode, PictureGenerator, PictureModel, Wish, by_name, start,
 };
 
-use super::fit::{Fit, Learner};
+use super::fit::{self, Fit, Learner};
 use super::gan_config::{GanConfig, named};
 use super::learning::{self, How};
 use super::learnt::Learnt;
 use super::optimizer::{AdamW, Rule};
+use super::parent::Parent;
 use super::picture::{he, train_pictures};
 use super::picture_config::{PictureConfig, PictureKind};
 use crate::gan_metrics::{self, Features, GanScores};
@@ -76,7 +77,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     arguments.how.settle(&mut config.learning);
     let judge = PictureModel::load(&arguments.judge, &DeviceSpec::Cpu)?;
     let pictures = Pictures::read(&arguments.files, config.side, config.channels)?;
-    let report = train_gan(&config, &pictures, &judge, &arguments.how.out)
+    let parent = arguments.how.parent()?;
+    let report = train_gan(&config, &pictures, &judge, parent.as_ref(), &arguments.how.out)
         .with_context(|| arguments.files.pictures.display().to_string())?;
     let made = &report.made;
     let least = |parts: &[f64]| parts.iter().copied().fold(f64::INFINITY, f64::min);
@@ -105,9 +107,17 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 /// Learns, and leaves the best weights, the configuration, the metrics and a sheet of pictures in a folder.
 ///
+/// It begins with the weights of `parent`, if there is one.
+///
 /// # Errors
-/// The judge sees other pictures or knows other classes, the folder cannot be written, or has the checkpoint of something else.
-pub fn train_gan(config: &GanConfig, pictures: &Pictures, judge: &PictureModel, out: &Path) -> Result<GanReport> {
+/// The judge sees other pictures or knows other classes, the parent is another network, the folder cannot be written, or has the checkpoint of something else.
+pub fn train_gan(
+    config: &GanConfig,
+    pictures: &Pictures,
+    judge: &PictureModel,
+    parent: Option<&Parent>,
+    out: &Path,
+) -> Result<GanReport> {
     let started = Instant::now();
     let shape = [config.side, config.side, config.channels];
     ensure!(judge.spec().shape() == shape, "the judge sees pictures of {:?}; made are {shape:?}", judge.spec().shape());
@@ -124,13 +134,18 @@ pub fn train_gan(config: &GanConfig, pictures: &Pictures, judge: &PictureModel, 
     let discriminator = Discriminator::new(&networks, &weights.pp(PictureGenerator::DISCRIMINATOR))?;
     start(&variables, config.learning.seed, |_, shape| he(shape))?;
     let averaged = averaged(&variables);
-    // The mean begins where the learner does.
+    if let Some(parent) = parent {
+        parent.check(&named(networks.clone()))?;
+        fit::load(&variables, &parent.path(), |name| !name.starts_with(LEARNER))?;
+    }
+    // The learner begins where the mean does.
     for (mean, learner) in &averaged {
-        mean.set(learner)?;
+        learner.set(mean)?;
     }
     let real = Features::new(&look(judge, &pictures.validation)?, &pictures.validation.labels)?;
     let making = Making { config, pictures, judge, generator, average, discriminator, averaged, real, out };
-    let (settings, data) = (json!({ "network": networks, "config": config }), pictures.fingerprint());
+    let (settings, data) =
+        (json!({ "network": networks, "config": config, "parent": parent.map(Parent::name) }), pictures.fingerprint());
     let fit = Fit { learning: &config.learning, settings, data: data.clone(), metric: "minus_frechet", dir: out };
     let fitted = fit.run(&making, &variables)?;
     making.draw_sheet()?;
@@ -347,7 +362,7 @@ mod tests {
         let judge = judge(&dir.path().join("judge"));
         let train = |epochs, name: &str| {
             let out = dir.path().join(name);
-            (train_gan(&small(epochs), &dots(), &judge, &out).unwrap(), fs::read(out.join(WEIGHTS)).unwrap())
+            (train_gan(&small(epochs), &dots(), &judge, None, &out).unwrap(), fs::read(out.join(WEIGHTS)).unwrap())
         };
         let (report, whole) = train(60, "whole");
         assert!(report.made.consistency > 0.8, "{report:?}");
@@ -370,11 +385,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let judge = judge(&dir.path().join("judge"));
         let out = dir.path().join("out");
-        let error = train_gan(&GanConfig { channels: 3, ..small(1) }, &dots(), &judge, &out).unwrap_err().to_string();
+        let error =
+            train_gan(&GanConfig { channels: 3, ..small(1) }, &dots(), &judge, None, &out).unwrap_err().to_string();
         assert!(error.contains("the judge sees"), "{error}");
         let mut others = dots();
         others.classes.swap(0, 1);
-        let error = train_gan(&small(1), &others, &judge, &out).unwrap_err().to_string();
+        let error = train_gan(&small(1), &others, &judge, None, &out).unwrap_err().to_string();
         assert!(error.contains("the judge knows") && !out.exists(), "{error}");
     }
 }

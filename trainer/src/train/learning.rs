@@ -7,6 +7,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::optimizer::Rule;
+use super::parent::Parent;
 
 /// The section `[learning]` of a configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -90,6 +91,12 @@ pub struct How {
     /// Sizes and rates, as TOML; every value has a default
     #[arg(long, value_name = "FILE.toml")]
     pub config: Option<PathBuf>,
+    /// Begin with the weights of a version: MODEL/VERSION of the registry, or a folder that was learnt into
+    #[arg(long, value_name = "MODEL/VERSION")]
+    warm_start: Option<String>,
+    /// The registry of that version
+    #[arg(long, env = "VITRINE_REGISTRY", value_name = "FOLDER")]
+    registry: Option<PathBuf>,
     /// Instead of the configuration's
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -102,6 +109,11 @@ impl How {
     /// Puts in what was said besides the configuration.
     pub fn settle(&self, learning: &mut Learning) {
         learning.seed = self.seed.unwrap_or(learning.seed);
+    }
+
+    /// What to begin with.
+    pub fn parent(&self) -> Result<Option<Parent>> {
+        self.warm_start.as_deref().map(|name| Parent::find(name, self.registry.as_deref())).transpose()
     }
 }
 

@@ -64,7 +64,9 @@ pub fn run(arguments: &Arguments, kind: PictureKind) -> Result<()> {
     let mut config = learning::read(arguments.how.config.as_deref(), PictureConfig::usual(kind))?;
     arguments.how.settle(&mut config.learning);
     let pictures = Pictures::read(&arguments.files, config.side, config.channels)?;
-    let report = train_pictures(&config, kind, &pictures, arguments.weights.as_deref(), &arguments.how.out)?;
+    let parent = arguments.how.parent()?.map(|parent| parent.path());
+    let weights = parent.as_deref().or(arguments.weights.as_deref());
+    let report = train_pictures(&config, kind, &pictures, weights, &arguments.how.out)?;
     let pixels = picture_metrics::score_of_pixels(&pictures.learning, &pictures.test)?;
     let row =
         |name: &str, scores: &PictureScores| vec![name.to_owned(), figure(scores.accuracy), figure(scores.retrieval)];

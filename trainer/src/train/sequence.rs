@@ -2,6 +2,7 @@
 //! or among a sample of them: with one negative and a binary loss SASRec is much worse, as "Turning Dross Into Gold Loss" (Klenitskiy
 //! & Vasilev 2023, <https://arxiv.org/abs/2309.07602>) shows.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -14,13 +15,16 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use serde::Serialize;
 use serde_json::json;
-use vitrine_models::{DeviceSpec, Mode, PADDING, SequenceModel, SequenceNetwork, cross_entropy, padded, start};
+use vitrine_models::{
+    DeviceSpec, Mode, PADDING, SequenceModel, SequenceNetwork, by_name, cross_entropy, padded, start,
+};
 
 use super::fit::{Fit, Learner};
 use super::learning::{self, How};
 use super::learnt::{self, Learnt};
 use super::negatives::Negatives;
 use super::optimizer::{AdamW, Rule};
+use super::parent::Parent;
 use super::ranking::{self, Ranked};
 use super::sequence_config::{SequenceConfig, SequenceKind};
 use crate::baselines::{self, Baselines, Exam, Neighbours};
@@ -30,6 +34,9 @@ use crate::sequences::{Sequences, Split};
 
 /// The length of rankings that are scored.
 const K: usize = 10;
+
+/// The vectors of items, the first of them of no item: the only weight that grows with them.
+const ITEMS: &str = "items.weight";
 
 /// So many users' histories are recorded for whoever loads the version.
 const RECORDED: usize = 4;
@@ -71,7 +78,8 @@ pub fn run(arguments: &Arguments, kind: SequenceKind) -> Result<()> {
     let interactions = interactions::read(&arguments.interactions)?;
     let name = arguments.interactions.file_stem().unwrap_or_default().to_string_lossy();
     let sequences = Sequences::new(&name, config.split, interactions.clone());
-    let report = train_sequence(&config, kind, &sequences, &arguments.how.out)
+    let parent = arguments.how.parent()?;
+    let report = train_sequence(&config, kind, &sequences, parent.as_ref(), &arguments.how.out)
         .with_context(|| arguments.interactions.display().to_string())?;
 
     let split = match config.split {
@@ -121,12 +129,15 @@ impl SequenceKind {
 
 /// Learns, and leaves the best weights, the configuration, the items and the metrics in a folder.
 ///
+/// It begins with the weights of `parent`, if there is one: items that it knows keep their vectors, and new ones get some.
+///
 /// # Errors
-/// There is nothing to learn from, the folder cannot be written, or has the checkpoint of something else.
+/// There is nothing to learn from, the parent is another network, the folder cannot be written, or has the checkpoint of something else.
 pub fn train_sequence(
     config: &SequenceConfig,
     kind: SequenceKind,
     sequences: &Sequences,
+    parent: Option<&Parent>,
     out: &Path,
 ) -> Result<SequenceReport> {
     let started = Instant::now();
@@ -139,11 +150,17 @@ pub fn train_sequence(
     let spec = config.spec(kind, sequences.items().len());
     let network = spec.network(&weights)?;
     start(&variables, config.learning.seed, |_, _| config.deviation)?;
+    if let Some(parent) = parent {
+        let known: Vec<String> = parent.read("items.json")?;
+        parent.check(&config.spec(kind, known.len()))?;
+        inherit(&variables, &parent.weights()?, &known, sequences.items())?;
+    }
     let histories: Vec<&[u32]> = sequences.learning().collect();
     let negatives =
         (config.negatives > 0).then(|| Negatives::new(&histories, sequences.items().len(), config.negatives));
     let next = Next { network: &*network, config, histories, sequences, negatives };
-    let (settings, data) = (json!({ "network": spec, "config": config }), sequences.fingerprint());
+    let (settings, data) =
+        (json!({ "network": spec, "config": config, "parent": parent.map(Parent::name) }), sequences.fingerprint());
     let fit = Fit { learning: &config.learning, settings, data: data.clone(), metric: "ndcg", dir: out };
     let fitted = fit.run(&next, &variables)?;
     let places = ranking::places(&*network, &sequences.test(), config.max_length)?;
@@ -176,6 +193,34 @@ pub fn train_sequence(
     let histories = sequences.test().into_iter().map(|case| case.history).take(RECORDED).collect::<Vec<_>>();
     model.write_golden(out, &histories)?;
     Ok(report)
+}
+
+/// Sets variables to a parent's weights, and items' vectors to those that it has for items of the same ids.
+fn inherit(
+    variables: &VarMap,
+    weights: &HashMap<String, Tensor>,
+    known: &[String],
+    items: &[String],
+) -> candle_core::Result<()> {
+    let places: HashMap<&str, usize> = known.iter().enumerate().map(|(at, item)| (item.as_str(), at + 1)).collect();
+    for (name, variable) in by_name(variables) {
+        let weight =
+            weights.get(&name).ok_or_else(|| candle_core::Error::msg(format!("the parent has no `{name}`")))?;
+        if name != ITEMS {
+            variable.set(weight)?;
+            continue;
+        }
+        let (mut rows, theirs) = (variable.to_vec2::<f32>()?, weight.to_vec2::<f32>()?);
+        let padding = std::iter::once(Some(0));
+        let from = padding.chain(items.iter().map(|item| places.get(item.as_str()).copied()));
+        for (row, from) in rows.iter_mut().zip(from) {
+            if let Some(vector) = from.and_then(|from| theirs.get(from)) {
+                row.clone_from(vector);
+            }
+        }
+        variable.set(&Tensor::new(rows, variable.device())?)?;
+    }
+    Ok(())
 }
 
 /// Learns what comes next.
@@ -284,7 +329,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             // Histories shorter than the circle, as items of a history are not foretold.
             let config = SequenceConfig { negatives, ..small(60) };
-            let report = train_sequence(&config, kind, &circle(40, 20, 12), dir.path()).unwrap();
+            let report = train_sequence(&config, kind, &circle(40, 20, 12), None, dir.path()).unwrap();
             assert!(report.test.ndcg.value > 0.95, "{kind:?}: {report:?}");
         }
     }
@@ -293,7 +338,7 @@ mod tests {
     fn the_same_seed_gives_the_same_weights_and_so_does_going_on() {
         let sequences = circle(20, 15, 9);
         let train = |config: &SequenceConfig, dir: &tempfile::TempDir| {
-            train_sequence(config, SequenceKind::Sasrec, &sequences, dir.path())
+            train_sequence(config, SequenceKind::Sasrec, &sequences, None, dir.path())
         };
         let [whole, again, parts] = [(); 3].map(|()| tempfile::tempdir().unwrap());
         let report = train(&small(4), &whole).unwrap();
@@ -306,15 +351,42 @@ mod tests {
 
         let other = SequenceConfig { hidden: 8, ..small(4) };
         assert!(train(&other, &again).unwrap_err().to_string().contains("another configuration"));
-        let other = train_sequence(&small(4), SequenceKind::Sasrec, &circle(21, 15, 9), again.path());
+        let other = train_sequence(&small(4), SequenceKind::Sasrec, &circle(21, 15, 9), None, again.path());
         assert!(other.unwrap_err().to_string().contains("other data"));
+    }
+
+    #[test]
+    fn a_parent_is_begun_with_and_its_items_keep_their_vectors() {
+        let [old, new, other] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+        let train = |config: &SequenceConfig, items, parent: Option<&Parent>, dir: &Path| {
+            train_sequence(config, SequenceKind::Sasrec, &circle(40, items, 12), parent, dir)
+        };
+        train(&small(60), 20, None, old.path()).unwrap();
+        let parent = Parent::find(old.path().to_str().unwrap(), None).unwrap();
+        // Two items more, and a rate that changes nothing much.
+        let slow = small(1);
+        let slow = SequenceConfig { learning: Learning { learning_rate: 1e-6, ..slow.learning.clone() }, ..slow };
+        let fresh = train(&slow, 22, None, other.path()).unwrap().test.ndcg.value;
+        let warm = train(&slow, 22, Some(&parent), new.path()).unwrap().test.ndcg.value;
+        assert!(warm > fresh + 0.3, "{warm} after {fresh}");
+        let vectors = |dir: &Path| {
+            let weights = candle_core::safetensors::load(dir.join(WEIGHTS), &Device::Cpu).unwrap();
+            weights[ITEMS].to_vec2::<f32>().unwrap()
+        };
+        let (of_old, of_new) = (vectors(old.path()), vectors(new.path()));
+        assert_eq!((of_old.len(), of_new.len()), (21, 23));
+        let off = of_old.iter().zip(&of_new).flat_map(|(old, new)| old.iter().zip(new)).map(|(a, b)| (a - b).abs());
+        assert!(off.fold(0.0, f32::max) < 1e-3);
+        let wider = SequenceConfig { hidden: 32, ..small(1) };
+        let error = train(&wider, 20, Some(&parent), &other.path().join("wider")).unwrap_err().to_string();
+        assert!(error.contains("another network"), "{error}");
     }
 
     #[test]
     fn too_little_to_learn_from_is_said() {
         let dir = tempfile::tempdir().unwrap();
         for sequences in [Sequences::new("nothing", Split::LeaveOneOut, Vec::new()), circle(1, 5, 3)] {
-            let error = train_sequence(&small(1), SequenceKind::Sasrec, &sequences, dir.path()).unwrap_err();
+            let error = train_sequence(&small(1), SequenceKind::Sasrec, &sequences, None, dir.path()).unwrap_err();
             assert!(error.to_string().contains("enough interactions"), "{error}");
             assert!(!dir.path().join(WEIGHTS).exists());
         }
