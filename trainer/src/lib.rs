@@ -27,6 +27,7 @@ mod publish;
 mod sequences;
 mod text_file;
 mod train;
+mod vary;
 
 pub use click_metrics::ClickScores;
 pub use clicks::{ClickFiles, Clicks, Look};
@@ -36,7 +37,7 @@ pub use golden::Golden;
 pub use interactions::{Interaction, read as read_interactions};
 pub use metrics::Mean;
 pub use picture_metrics::PictureScores;
-pub use pictures::{Labelled, PictureFiles, Pictures, Vary};
+pub use pictures::{Labelled, PictureFiles, Pictures};
 pub use prepare::Prepare;
 pub use publish::{Gate, Publish};
 pub use sequences::{Case, Sequences, Split};
@@ -45,3 +46,4 @@ pub use train::{
     PictureReport, Ranked, SequenceConfig, SequenceKind, SequenceReport, Train, train_clicks, train_gan,
     train_pictures, train_sequence,
 };
+pub use vary::Vary;

@@ -22,7 +22,7 @@ use vitrine_models::{
 use super::fit::{self, Fit, Learner};
 use super::gan_config::{GanConfig, named};
 use super::learning::{self, How};
-use super::learnt::Learnt;
+use super::learnt::{self, Learnt};
 use super::optimizer::{AdamW, Rule};
 use super::parent::Parent;
 use super::picture::{he, train_pictures};
@@ -150,7 +150,7 @@ pub fn train_gan(
     let fitted = fit.run(&making, &variables)?;
     making.draw_sheet()?;
     let spec = json!(named(networks));
-    Learnt::write_spec(out, &spec)?;
+    learnt::write(out, learnt::SPEC, &spec)?;
     let seconds = started.elapsed().as_secs_f64();
     let report = GanReport {
         best_epoch: fitted.best_epoch,
@@ -350,7 +350,7 @@ mod tests {
     fn judge(dir: &Path) -> PictureModel {
         let usual = PictureConfig::usual(PictureKind::Cnn);
         let learning = Learning { batch: 16, learning_rate: 0.01, decay: 1.0, epochs: 15, ..usual.learning.clone() };
-        let vary = crate::pictures::Vary { flip: false, shift: 0.0, erase: 0.0 };
+        let vary = crate::vary::Vary { flip: false, shift: 0.0, erase: 0.0 };
         let config = PictureConfig { side: 6, widths: vec![8, 8], vary, learning, ..usual };
         train_pictures(&config, PictureKind::Cnn, &dots(), None, dir).unwrap();
         PictureModel::load(dir, &DeviceSpec::Cpu).unwrap()

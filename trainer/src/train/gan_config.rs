@@ -6,8 +6,9 @@ use vitrine_models::{CganConfig, GanLayers, GanLoss, GeneratorSpec};
 
 use super::learning::{self, Configuration, Learning};
 use super::picture_config::check_channels;
-use crate::pictures::{Pictures, Vary};
+use crate::pictures::Pictures;
 use crate::publish::Gate;
+use crate::vary::Vary;
 
 /// The sizes of both networks, and how they learn.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -10,6 +10,9 @@ use serde_json::Value;
 
 use crate::publish::{METRICS, TRAINING, Training};
 
+/// Which network it is: with the weights, all that is needed to load it.
+pub const SPEC: &str = "config.json";
+
 /// A network that was learnt.
 pub struct Learnt<'a> {
     /// Which network it is.
@@ -20,13 +23,8 @@ pub struct Learnt<'a> {
 }
 
 impl Learnt<'_> {
-    /// Writes which network it is: with the weights, that is what is needed to load it.
-    pub fn write_spec(dir: &Path, spec: &Value) -> Result<()> {
-        write(dir, "config.json", spec)
-    }
-
     pub fn write(&self, dir: &Path) -> Result<()> {
-        Self::write_spec(dir, &self.spec)?;
+        write(dir, SPEC, &self.spec)?;
         write(dir, TRAINING, &self.training)?;
         write(dir, METRICS, &self.figures.iter().copied().collect::<BTreeMap<_, _>>())
     }

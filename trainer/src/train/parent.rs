@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use candle_core::{Device, Tensor};
+use candle_nn::VarMap;
 use serde::{Serialize, de::DeserializeOwned};
+use vitrine_models::by_name;
 use vitrine_registry::{ModelName, Registry, Version};
 
-use super::fit::WEIGHTS;
+use super::fit::{self, WEIGHTS};
 
 /// A folder with a version, or one that was learnt into.
 #[derive(Clone, Debug)]
@@ -60,9 +62,21 @@ impl Parent {
         self.folder.join(WEIGHTS)
     }
 
-    /// Its weights, by name.
-    pub fn weights(&self) -> Result<HashMap<String, Tensor>> {
-        let path = self.path();
-        candle_core::safetensors::load(&path, &Device::Cpu).with_context(|| path.display().to_string())
+    /// Sets variables to its weights. Of `vectors`, a row for no item and one for each item, those of `known` items are set.
+    pub fn give(&self, variables: &VarMap, vectors: &str, known: &[String], items: &[String]) -> Result<()> {
+        fit::load(variables, &self.path(), |name| name != vectors)?;
+        let weights = candle_core::safetensors::load(self.path(), &Device::Cpu)?;
+        let place = || format!("{}: `{vectors}`", self.path().display());
+        let theirs = weights.get(vectors).with_context(place)?.to_vec2::<f32>().with_context(place)?;
+        let variable = by_name(variables).remove(vectors).with_context(place)?;
+        let mut rows = variable.to_vec2::<f32>()?;
+        let places: HashMap<&str, usize> = known.iter().enumerate().map(|(at, item)| (item.as_str(), at + 1)).collect();
+        let from = std::iter::once(Some(0)).chain(items.iter().map(|item| places.get(item.as_str()).copied()));
+        for (row, from) in rows.iter_mut().zip(from) {
+            if let Some(vector) = from.and_then(|from| theirs.get(from)) {
+                row.clone_from(vector);
+            }
+        }
+        Ok(variable.set(&Tensor::new(rows, variable.device())?)?)
     }
 }

@@ -15,7 +15,7 @@ use vitrine_models::{DeviceSpec, Mode, PictureModel, PictureNetwork, cross_entro
 
 use super::fit::{self, Fit, Learner};
 use super::learning::{self, How};
-use super::learnt::Learnt;
+use super::learnt::{self, Learnt};
 use super::optimizer::{AdamW, Rule};
 use super::picture_config::{PictureConfig, PictureKind};
 use crate::picture_metrics::{self, PictureScores, likeliest};
@@ -114,7 +114,7 @@ pub fn train_pictures(
     let settings = json!({ "network": spec, "config": config, "weights": begun });
     let fit = Fit { learning: &config.learning, settings, data: data.clone(), metric: "accuracy", dir: out };
     let fitted = fit.run(&seeing, &variables)?;
-    Learnt::write_spec(out, &json!(spec))?;
+    learnt::write(out, learnt::SPEC, &spec)?;
     let model = PictureModel::load(out, &DeviceSpec::Cpu)?;
     let test = picture_metrics::score(&picture_metrics::look(&model, &pictures.test)?, &pictures.test.labels)?;
     let report = PictureReport {
@@ -210,9 +210,10 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::pictures::{Vary, dots};
+    use crate::pictures::dots;
     use crate::train::fit::WEIGHTS;
     use crate::train::learning::Learning;
+    use crate::vary::Vary;
 
     fn small(epochs: u32) -> PictureConfig {
         let usual = PictureConfig::usual(PictureKind::Cnn);

@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use vitrine_models::{CnnConfig, EfficientNetLiteConfig, PictureSpec};
 
 use super::learning::{self, Configuration, Learning};
-use crate::pictures::{Pictures, Vary};
+use crate::pictures::Pictures;
 use crate::publish::Gate;
+use crate::vary::Vary;
 
 /// A network architecture for pictures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,7 +2,6 @@
 //! or among a sample of them: with one negative and a binary loss SASRec is much worse, as "Turning Dross Into Gold Loss" (Klenitskiy
 //! & Vasilev 2023, <https://arxiv.org/abs/2309.07602>) shows.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -15,9 +14,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use serde::Serialize;
 use serde_json::json;
-use vitrine_models::{
-    DeviceSpec, Mode, PADDING, SequenceModel, SequenceNetwork, by_name, cross_entropy, padded, start,
-};
+use vitrine_models::{DeviceSpec, Mode, PADDING, SequenceModel, SequenceNetwork, cross_entropy, padded, start};
 
 use super::fit::{Fit, Learner};
 use super::learning::{self, How};
@@ -35,8 +32,11 @@ use crate::sequences::{Sequences, Split};
 /// The length of rankings that are scored.
 const K: usize = 10;
 
+/// The items' own ids.
+const ITEMS: &str = "items.json";
+
 /// The vectors of items, the first of them of no item: the only weight that grows with them.
-const ITEMS: &str = "items.weight";
+const VECTORS: &str = "items.weight";
 
 /// So many users' histories are recorded for whoever loads the version.
 const RECORDED: usize = 4;
@@ -151,9 +151,9 @@ pub fn train_sequence(
     let network = spec.network(&weights)?;
     start(&variables, config.learning.seed, |_, _| config.deviation)?;
     if let Some(parent) = parent {
-        let known: Vec<String> = parent.read("items.json")?;
+        let known: Vec<String> = parent.read(ITEMS)?;
         parent.check(&config.spec(kind, known.len()))?;
-        inherit(&variables, &parent.weights()?, &known, sequences.items())?;
+        parent.give(&variables, VECTORS, &known, sequences.items())?;
     }
     let histories: Vec<&[u32]> = sequences.learning().collect();
     let negatives =
@@ -188,39 +188,11 @@ pub fn train_sequence(
     };
     let learnt = Learnt { spec: json!(spec), training, figures: &figures };
     learnt.write(out)?;
-    learnt::write(out, "items.json", sequences.items())?;
+    learnt::write(out, ITEMS, sequences.items())?;
     let model = SequenceModel::load(out, &DeviceSpec::Cpu)?;
     let histories = sequences.test().into_iter().map(|case| case.history).take(RECORDED).collect::<Vec<_>>();
     model.write_golden(out, &histories)?;
     Ok(report)
-}
-
-/// Sets variables to a parent's weights, and items' vectors to those that it has for items of the same ids.
-fn inherit(
-    variables: &VarMap,
-    weights: &HashMap<String, Tensor>,
-    known: &[String],
-    items: &[String],
-) -> candle_core::Result<()> {
-    let places: HashMap<&str, usize> = known.iter().enumerate().map(|(at, item)| (item.as_str(), at + 1)).collect();
-    for (name, variable) in by_name(variables) {
-        let weight =
-            weights.get(&name).ok_or_else(|| candle_core::Error::msg(format!("the parent has no `{name}`")))?;
-        if name != ITEMS {
-            variable.set(weight)?;
-            continue;
-        }
-        let (mut rows, theirs) = (variable.to_vec2::<f32>()?, weight.to_vec2::<f32>()?);
-        let padding = std::iter::once(Some(0));
-        let from = padding.chain(items.iter().map(|item| places.get(item.as_str()).copied()));
-        for (row, from) in rows.iter_mut().zip(from) {
-            if let Some(vector) = from.and_then(|from| theirs.get(from)) {
-                row.clone_from(vector);
-            }
-        }
-        variable.set(&Tensor::new(rows, variable.device())?)?;
-    }
-    Ok(())
 }
 
 /// Learns what comes next.
@@ -371,7 +343,7 @@ mod tests {
         assert!(warm > fresh + 0.3, "{warm} after {fresh}");
         let vectors = |dir: &Path| {
             let weights = candle_core::safetensors::load(dir.join(WEIGHTS), &Device::Cpu).unwrap();
-            weights[ITEMS].to_vec2::<f32>().unwrap()
+            weights[VECTORS].to_vec2::<f32>().unwrap()
         };
         let (of_old, of_new) = (vectors(old.path()), vectors(new.path()));
         assert_eq!((of_old.len(), of_new.len()), (21, 23));
