@@ -90,7 +90,11 @@ impl Clicks {
     /// # Errors
     /// A file cannot be read, lacks a column, or has a cell that is not what its column says; the known fields are of other columns.
     pub fn read(files: &ClickFiles, look: &Look<'_>, known: Option<&Fields>) -> Result<Self> {
-        let table = text_file::table(&files.interactions)?;
+        Self::of(text_file::table(&files.interactions)?, files, look, known)
+    }
+
+    /// The same of examples that were read.
+    pub(crate) fn of(table: Table, files: &ClickFiles, look: &Look<'_>, known: Option<&Fields>) -> Result<Self> {
         ensure!(!table.rows.is_empty(), "{} has no examples", files.interactions.display());
         let (label, time) = (numbers(&table, &files.label)?, numbers(&table, "timestamp")?);
         let mut order: Vec<usize> = (0..table.rows.len()).collect();
@@ -169,7 +173,7 @@ fn learning(examples: usize) -> Range<usize> {
 }
 
 /// A column of numbers, none of them missing.
-fn numbers(table: &Table, name: &str) -> Result<Vec<f64>> {
+pub(crate) fn numbers(table: &Table, name: &str) -> Result<Vec<f64>> {
     let column = table.column(name)?;
     let number = |(line, cells): &(usize, Vec<String>)| {
         let cell = &cells[column];

@@ -81,6 +81,11 @@ impl Table {
         found.with_context(|| format!("{}:1: there is no column `{name}` among {}", self.place, self.header.join(", ")))
     }
 
+    /// A table with other rows.
+    pub fn with_rows(&self, rows: Vec<(usize, Vec<String>)>) -> Self {
+        Self { header: self.header.clone(), rows, place: self.place.clone() }
+    }
+
     /// A line of the file, for messages.
     pub fn at(&self, line: usize) -> String {
         format!("{}:{line}", self.place)

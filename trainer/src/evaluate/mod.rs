@@ -1,5 +1,6 @@
 //! `vitrine-trainer evaluate`.
 
+mod off_policy;
 mod recommend;
 mod search;
 
@@ -18,6 +19,8 @@ pub enum Evaluate {
     Search(search::Search),
     /// Each user's last interaction, predicted from the ones before: the server beside Pop, Markov and item-kNN
     Recommend(recommend::Recommend),
+    /// A ranker, by clicks on what another policy showed, each with how likely it was to show it: what would have come of it
+    OffPolicy(off_policy::OffPolicy),
 }
 
 /// Where the server is.
@@ -49,6 +52,7 @@ impl Evaluate {
         match self {
             Self::Search(search) => search.run().await,
             Self::Recommend(recommend) => recommend.run().await,
+            Self::OffPolicy(off_policy) => off_policy.run(),
         }
     }
 }
