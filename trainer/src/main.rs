@@ -10,6 +10,13 @@ use vitrine_trainer::{Evaluate, Golden, Prepare, Publish, Train};
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// Pages stay, those of large tensors too: each step asks for as many as the one before, and a page that is new to the process costs more than
+/// what is computed on it. With large pages, jemalloc sets memory to zero itself, and does not exchange pages for new ones.
+#[used]
+#[allow(unsafe_code, reason = "jemalloc reads it by this name")]
+#[unsafe(export_name = "malloc_conf")]
+static PAGES_STAY: &[u8] = b"dirty_decay_ms:-1,muzzy_decay_ms:-1,oversize_threshold:0,thp:always\0";
+
 /// Learns networks, measures how good a shop's answers are, and publishes versions.
 #[derive(Debug, Parser)]
 #[command(name = "vitrine-trainer", version)]
