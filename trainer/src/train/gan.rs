@@ -25,7 +25,7 @@ use super::learning::{self, How};
 use super::learnt::{self, Learnt};
 use super::optimizer::{AdamW, Rule};
 use super::parent::Parent;
-use super::picture::{he, train_pictures};
+use super::picture::train_pictures;
 use super::picture_config::{PictureConfig, PictureKind};
 use crate::gan_metrics::{self, Features, GanScores};
 use crate::picture_metrics::look;
@@ -35,6 +35,10 @@ use crate::publish::Training;
 
 /// The prefix of the generator that learns; that of the mean is the one that is served.
 const LEARNER: &str = "learner";
+
+/// The standard deviation of starting weights, as Radford et al. have it: with larger ones the first pictures are nothing but noise, which
+/// takes long to unlearn.
+const DEVIATION: f32 = 0.02;
 
 /// Pictures that are made together.
 const BATCH: usize = 128;
@@ -132,7 +136,7 @@ pub fn train_gan(
     let generator = Generator::new(&networks, &weights.pp(LEARNER))?;
     let average = Generator::new(&networks, &weights.pp(PictureGenerator::GENERATOR))?;
     let discriminator = Discriminator::new(&networks, &weights.pp(PictureGenerator::DISCRIMINATOR))?;
-    start(&variables, config.learning.seed, |_, shape| he(shape))?;
+    start(&variables, config.learning.seed, |_, _| DEVIATION)?;
     let averaged = averaged(&variables);
     if let Some(parent) = parent {
         parent.check(&named(networks.clone()))?;

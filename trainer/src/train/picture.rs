@@ -145,7 +145,7 @@ fn is_of_classes(variable: &str) -> bool {
 
 /// The deviation with which numbers behind rectifiers keep their size ("Delving Deep into Rectifiers", He et al. 2015), for weights
 /// `[outputs, inputs, ..]`.
-pub fn he(shape: &[usize]) -> f32 {
+fn he(shape: &[usize]) -> f32 {
     (2.0 / shape.iter().skip(1).product::<usize>().max(1) as f32).sqrt()
 }
 
