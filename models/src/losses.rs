@@ -5,6 +5,8 @@ use std::sync::Arc;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
+use crate::fused::numbers;
+
 /// The mean cross entropy of the right column of each row under a softmax of the row: `ln Σ eˢ − s`, for scores f32 `[rows, columns]`.
 ///
 /// On the CPU it is one pass over the scores, and one over their gradient; with a tensor for each operation of the formula, scores of
@@ -86,13 +88,9 @@ impl CustomOp1 for Slope {
     }
 }
 
-/// Contiguous rows, and how many columns they have.
+/// Rows, and how many columns they have.
 fn rows<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<(&'a [f32], usize)> {
-    let columns = layout.shape().dims2()?.1;
-    match layout.contiguous_offsets() {
-        Some((from, to)) => Ok((&storage.as_slice()?[from..to], columns.max(1))),
-        None => candle_core::bail!("scores are not contiguous"),
-    }
+    Ok((numbers(storage, layout)?, layout.shape().dims2()?.1.max(1)))
 }
 
 fn log_sum(row: &[f32]) -> f32 {

@@ -114,19 +114,12 @@ impl PictureModel {
     /// # Errors
     /// Those of [`look`](Self::look), or the file cannot be written.
     pub fn write_golden(&self, dir: &Path, pictures: &Tensor) -> std::result::Result<PathBuf, ModelError> {
-        let seen = self.look(pictures)?;
-        let of = |rows: Vec<&Vec<f32>>| {
-            let columns = rows.first().map_or(0, |row| row.len());
-            Tensor::from_vec(
-                rows.iter().flat_map(|row| row.iter().copied()).collect(),
-                (rows.len(), columns),
-                &Device::Cpu,
-            )
-        };
+        let seen = self.look(pictures)?.into_iter().map(|seen| (seen.embedding, seen.logits));
+        let (embeddings, logits): (Vec<_>, Vec<_>) = seen.unzip();
         let tensors = HashMap::from([
             ("pictures", pictures.to_device(&Device::Cpu)?),
-            ("embeddings", of(seen.iter().map(|seen| &seen.embedding).collect())?),
-            ("logits", of(seen.iter().map(|seen| &seen.logits).collect())?),
+            ("embeddings", Tensor::new(embeddings, &Device::Cpu)?),
+            ("logits", Tensor::new(logits, &Device::Cpu)?),
         ]);
         Recording::write(dir, &tensors)
     }

@@ -1,19 +1,20 @@
 //! Pictures of classes, for networks that see or make them: read from folders or from the files of MNIST, and split.
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use candle_core::{Device, Tensor};
 use clap::Args;
-use flate2::read::MultiGzDecoder;
 use image::imageops::FilterType;
 use image::{DynamicImage, GrayImage, ImageReader};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use vitrine_registry::Sha256;
+
+use crate::text_file;
 
 /// Where pictures come from.
 #[derive(Clone, Debug, Args)]
@@ -252,13 +253,8 @@ fn read_idx(
 fn idx(folder: &Path, name: &str, wanted: u32) -> Result<(PathBuf, Vec<usize>, Vec<u8>)> {
     let path = idx_path(folder, name).with_context(|| format!("{}: there is no {name}", folder.display()))?;
     let place = || path.display().to_string();
-    let file = File::open(&path).with_context(place)?;
     let mut bytes = Vec::new();
-    if path.extension().is_some_and(|extension| extension == "gz") {
-        MultiGzDecoder::new(file).read_to_end(&mut bytes).with_context(place)?;
-    } else {
-        std::io::BufReader::new(file).read_to_end(&mut bytes).with_context(place)?;
-    }
+    text_file::open(&path)?.read_to_end(&mut bytes).with_context(place)?;
     let mut rest = &bytes[..];
     let mut next = || -> Result<u32> {
         let (number, after) = rest.split_first_chunk::<4>().with_context(|| format!("{} is cut off", place()))?;
@@ -296,6 +292,7 @@ pub(crate) fn dots() -> Pictures {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::io::Write as _;
 
     use flate2::write::GzEncoder;

@@ -1,6 +1,7 @@
 //! Pictures that are varied while they are learnt, so that what does not matter is not learnt.
 
 use anyhow::{Result, ensure};
+use candle_core::{Device, Tensor};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
@@ -28,8 +29,18 @@ impl Vary {
         Ok(())
     }
 
+    /// Pictures, varied, f32 `[pictures, side, side, channels]`, and their classes.
+    pub(crate) fn batch(&self, of: &Labelled, places: &[usize], random: &mut StdRng) -> Result<(Tensor, Vec<u32>)> {
+        let mut numbers = Vec::with_capacity(places.len() * of.size());
+        for &place in places {
+            self.add(of, place, random, &mut numbers);
+        }
+        let pictures = Tensor::from_vec(numbers, (places.len(), of.side, of.side, of.channels), &Device::Cpu)?;
+        Ok((pictures, places.iter().map(|&place| of.labels[place]).collect()))
+    }
+
     /// Adds a varied picture's numbers, from 0 to 1.
-    pub(crate) fn add(&self, of: &Labelled, place: usize, random: &mut StdRng, to: &mut Vec<f32>) {
+    fn add(&self, of: &Labelled, place: usize, random: &mut StdRng, to: &mut Vec<f32>) {
         let (side, channels, picture) = (of.side, of.channels, of.picture(place));
         let first = to.len();
         let most = (self.shift * side as f32).round() as i32;

@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::{numbers, rows_of_block, sum_of_parts};
+use super::{numbers, rows_of_block, sum_of_rows};
 
 /// Adds `bias` `[columns]` to `rows` `[.., columns]`.
 pub(crate) fn add_bias(rows: &Tensor, bias: &Tensor) -> Result<Tensor> {
@@ -52,11 +52,6 @@ impl CustomOp1 for SumOfRows {
     fn cpu_fwd(&self, rows: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let rows = numbers(rows, layout)?;
         let columns = layout.dims().last().copied().unwrap_or(1).max(1);
-        let sum = sum_of_parts(rows.len() / columns, columns, |part, sum| {
-            for row in rows[part.start * columns..part.end * columns].chunks_exact(columns) {
-                sum.iter_mut().zip(row).for_each(|(sum, number)| *sum += number);
-            }
-        });
-        Ok((CpuStorage::F32(sum), Shape::from(columns)))
+        Ok((CpuStorage::F32(sum_of_rows(rows, columns)), Shape::from(columns)))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::{Rectify, numbers, rectify, rows_of_block, sum_of_parts};
+use super::{Rectify, numbers, rectify, rows_of_block, sum_of_parts, sum_of_rows};
 
 /// Mean and variance of each column.
 #[derive(Clone, Debug)]
@@ -28,16 +28,13 @@ pub(crate) fn moments(rows: &Tensor) -> Result<Moments> {
     let candle_core::Storage::Cpu(storage) = &*storage else { candle_core::bail!("numbers are not on the CPU") };
     let rows = numbers(storage, layout)?;
     let count = rows.len() / columns.max(1);
-    let part_of = |part: std::ops::Range<usize>| rows[part.start * columns..part.end * columns].chunks_exact(columns);
-    let mut mean = sum_of_parts(count, columns, |part, sum| {
-        part_of(part).for_each(|row| sum.iter_mut().zip(row).for_each(|(sum, number)| *sum += number));
-    });
+    let mut mean = sum_of_rows(rows, columns);
     for mean in &mut mean {
         *mean /= count.max(1) as f32;
     }
     // Around the mean, not by the sum of squares: nothing is lost where the mean is large.
     let mut variance = sum_of_parts(count, columns, |part, sum| {
-        for row in part_of(part) {
+        for row in rows[part.start * columns..part.end * columns].chunks_exact(columns) {
             sum.iter_mut()
                 .zip(row)
                 .zip(&mean)

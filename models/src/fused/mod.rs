@@ -50,6 +50,15 @@ pub(crate) fn sum_of_parts(rows: usize, length: usize, add: impl Fn(Range<usize>
     total
 }
 
+/// The sum of each column.
+fn sum_of_rows(rows: &[f32], columns: usize) -> Vec<f32> {
+    sum_of_parts(rows.len() / columns.max(1), columns, |part, sum| {
+        for row in rows[part.start * columns..part.end * columns].chunks_exact(columns) {
+            sum.iter_mut().zip(row).for_each(|(sum, number)| *sum += number);
+        }
+    })
+}
+
 /// So many whole rows of a length make a block.
 fn rows_of_block(length: usize) -> usize {
     (BLOCK / length.max(1)).max(1)

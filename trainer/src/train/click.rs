@@ -10,7 +10,6 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::{VarBuilder, VarMap, ops::sigmoid};
 use clap::Args;
 use rand::rngs::StdRng;
-use rand::seq::SliceRandom as _;
 use serde::Serialize;
 use serde_json::json;
 use vitrine_models::{ClickModel, ClickNetwork, ClickSpec, DeviceSpec, Mode, cross_entropy_of_odds, start};
@@ -18,7 +17,7 @@ use vitrine_models::{ClickModel, ClickNetwork, ClickSpec, DeviceSpec, Mode, cros
 use super::click_config::{ClickConfig, ClickKind};
 use super::fit::{self, Fit, Learner};
 use super::learning::{self, How};
-use super::learnt::Learnt;
+use super::learnt::{self, Learnt};
 use super::optimizer::{AdamW, Rule};
 use super::parent::Parent;
 use crate::click_metrics::{self, ClickScores, Foretold};
@@ -66,7 +65,7 @@ pub fn run(arguments: &Arguments, kind: ClickKind) -> Result<()> {
     let mut config: ClickConfig = learning::read(arguments.how.config.as_deref(), ClickConfig::default())?;
     arguments.how.settle(&mut config.learning);
     let parent = arguments.how.parent()?;
-    let known = parent.as_ref().map(|parent| parent.read::<ClickSpec>("config.json")).transpose()?;
+    let known = parent.as_ref().map(|parent| parent.read::<ClickSpec>(learnt::SPEC)).transpose()?;
     let clicks = Clicks::read(&arguments.files, &config.look(), known.as_ref().map(ClickSpec::fields))?;
     let out = &arguments.how.out;
     // What is to be beaten is learnt first.
@@ -209,9 +208,7 @@ impl Learner for Clicking<'_> {
     type Batch = Vec<usize>;
 
     fn batches(&self, random: &mut StdRng) -> Vec<Self::Batch> {
-        let mut examples: Vec<usize> = self.clicks.learning().collect();
-        examples.shuffle(random);
-        examples.chunks(self.config.learning.batch).map(<[_]>::to_vec).collect()
+        fit::shuffled(self.clicks.learning(), self.config.learning.batch, random)
     }
 
     fn step(&self, places: &Self::Batch, random: &mut StdRng, optimizer: &mut AdamW, rule: Rule) -> Result<f64> {

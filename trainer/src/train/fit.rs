@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::Write as _;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use candle_nn::VarMap;
 use indicatif::{ProgressBar, ProgressStyle};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
+use rand::seq::SliceRandom as _;
 use serde_json::{Value, json};
 use vitrine_models::by_name;
 
@@ -133,6 +135,13 @@ impl Fit<'_> {
         }
         settings
     }
+}
+
+/// Places in a random order, so many at a time.
+pub fn shuffled(places: Range<usize>, size: usize, random: &mut StdRng) -> Vec<Vec<usize>> {
+    let mut places: Vec<usize> = places.collect();
+    places.shuffle(random);
+    places.chunks(size).map(<[_]>::to_vec).collect()
 }
 
 /// Sets variables to what a file of weights has for them.

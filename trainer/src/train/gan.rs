@@ -16,13 +16,13 @@ use rand::{RngExt as _, SeedableRng as _};
 use serde::Serialize;
 use serde_json::json;
 use vitrine_models::{
-    DeviceSpec, Discriminator, Generator, Mode, PictureGenerator, PictureModel, Wish, by_name, start,
+    CganConfig, DeviceSpec, Discriminator, Generator, Mode, PictureGenerator, PictureModel, Wish, by_name, start,
 };
 
 use super::fit::{self, Fit, Learner};
 use super::gan_config::{GanConfig, named};
 use super::learning::{self, How};
-use super::learnt::{self, Learnt};
+use super::learnt::Learnt;
 use super::optimizer::{AdamW, Rule};
 use super::parent::Parent;
 use super::picture::train_pictures;
@@ -85,7 +85,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let report = train_gan(&config, &pictures, &judge, parent.as_ref(), &arguments.how.out)
         .with_context(|| arguments.files.pictures.display().to_string())?;
     let made = &report.made;
-    let least = |parts: &[f64]| parts.iter().copied().fold(f64::INFINITY, f64::min);
     let rows = [
         ("Fréchet distance to test pictures", made.frechet, made.frechet_floor),
         ("neighbourhoods covered, of the class with fewest", least(&made.coverage), least(&made.coverage_of_real)),
@@ -147,14 +146,13 @@ pub fn train_gan(
         learner.set(mean)?;
     }
     let real = Features::new(&look(judge, &pictures.validation)?, &pictures.validation.labels)?;
-    let making = Making { config, pictures, judge, generator, average, discriminator, averaged, real, out };
+    let making =
+        Making { config, networks: &networks, pictures, judge, generator, average, discriminator, averaged, real, out };
     let (settings, data) =
         (json!({ "network": networks, "config": config, "parent": parent.map(Parent::name) }), pictures.fingerprint());
     let fit = Fit { learning: &config.learning, settings, data: data.clone(), metric: "minus_frechet", dir: out };
     let fitted = fit.run(&making, &variables)?;
     making.draw_sheet()?;
-    let spec = json!(named(networks));
-    learnt::write(out, learnt::SPEC, &spec)?;
     let seconds = started.elapsed().as_secs_f64();
     let report = GanReport {
         best_epoch: fitted.best_epoch,
@@ -167,18 +165,22 @@ pub fn train_gan(
         ("frechet", report.made.frechet),
         ("frechet_floor", report.made.frechet_floor),
         ("consistency", report.made.consistency),
-        ("least_coverage", report.made.coverage.iter().copied().fold(f64::INFINITY, f64::min)),
+        ("least_coverage", least(&report.made.coverage)),
         ("near_copies", report.made.near_copies),
     ];
     figures.extend(report.classifier_accuracy.map(|accuracy| ("classifier_accuracy", accuracy)));
     let training =
         Training { data: pictures.name.clone(), data_hash: data, gate: config.gate.clone(), config: json!(config) };
-    Learnt { spec, training, figures: &figures }.write(out)?;
+    Learnt { spec: json!(named(networks.clone())), training, figures: &figures }.write(out)?;
     let model = PictureGenerator::load(out, &DeviceSpec::Cpu)?;
     let classes = pictures.classes.len() as u32;
     let wishes: Vec<Wish> = (0..RECORDED).map(|at| Wish { class: at % classes, seed: at.into() }).collect();
     model.write_golden(out, &wishes)?;
     Ok(report)
+}
+
+fn least(parts: &[f64]) -> f64 {
+    parts.iter().copied().fold(f64::INFINITY, f64::min)
 }
 
 /// Each variable of the mean with that of the learner.
@@ -194,6 +196,7 @@ fn averaged(variables: &VarMap) -> Vec<(Var, Var)> {
 /// Learns to make pictures.
 struct Making<'a> {
     config: &'a GanConfig,
+    networks: &'a CganConfig,
     pictures: &'a Pictures,
     judge: &'a PictureModel,
     generator: Generator,
@@ -207,8 +210,7 @@ struct Making<'a> {
 
 impl Making<'_> {
     fn noise(&self, seeds: impl Iterator<Item = u64>) -> Result<Tensor> {
-        let networks = self.config.spec(self.pictures);
-        let noise: Vec<f32> = seeds.flat_map(|seed| networks.noise_of(seed)).collect();
+        let noise: Vec<f32> = seeds.flat_map(|seed| self.networks.noise_of(seed)).collect();
         Ok(Tensor::from_vec(noise, ((), self.config.noise), &Device::Cpu)?)
     }
 
@@ -286,19 +288,12 @@ impl Learner for Making<'_> {
     type Batch = Vec<usize>;
 
     fn batches(&self, random: &mut StdRng) -> Vec<Self::Batch> {
-        let mut places: Vec<usize> = (0..self.pictures.learning.len()).collect();
-        places.shuffle(random);
-        places.chunks(self.config.learning.batch).map(<[_]>::to_vec).collect()
+        fit::shuffled(0..self.pictures.learning.len(), self.config.learning.batch, random)
     }
 
     fn step(&self, places: &Self::Batch, random: &mut StdRng, optimizer: &mut AdamW, rule: Rule) -> Result<f64> {
-        let (config, learning) = (self.config, &self.pictures.learning);
-        let mut numbers = Vec::with_capacity(places.len() * learning.size());
-        for &place in places {
-            config.vary.add(learning, place, random, &mut numbers);
-        }
-        let real = Tensor::from_vec(numbers, (places.len(), config.side, config.side, config.channels), &Device::Cpu)?;
-        let classes: Vec<u32> = places.iter().map(|&place| learning.labels[place]).collect();
+        let config = self.config;
+        let (real, classes) = config.vary.batch(&self.pictures.learning, places, random)?;
         let classes = Tensor::new(classes, &Device::Cpu)?;
         let make = |random: &mut StdRng| -> Result<Tensor> {
             let seeds: Vec<u64> = places.iter().map(|_| random.random()).collect();

@@ -11,6 +11,7 @@ use vitrine_models::by_name;
 use vitrine_registry::{ModelName, Registry, Version};
 
 use super::fit::{self, WEIGHTS};
+use super::learnt::SPEC;
 
 /// A folder with a version, or one that was learnt into.
 #[derive(Clone, Debug)]
@@ -50,7 +51,7 @@ impl Parent {
 
     /// Refuses it if it is another network.
     pub fn check<T: DeserializeOwned + PartialEq + Serialize>(&self, ours: &T) -> Result<()> {
-        let theirs: T = self.read("config.json")?;
+        let theirs: T = self.read(SPEC)?;
         let [ours, theirs] = [ours, &theirs].map(serde_json::to_value);
         let (ours, theirs) = (ours?, theirs?);
         ensure!(ours == theirs, "{} is another network: {theirs} instead of {ours}", self.name());

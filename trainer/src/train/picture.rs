@@ -8,7 +8,6 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::{VarBuilder, VarMap};
 use clap::Args;
 use rand::rngs::StdRng;
-use rand::seq::SliceRandom as _;
 use serde::Serialize;
 use serde_json::json;
 use vitrine_models::{DeviceSpec, Mode, PictureModel, PictureNetwork, cross_entropy, start};
@@ -19,7 +18,7 @@ use super::learnt::{self, Learnt};
 use super::optimizer::{AdamW, Rule};
 use super::picture_config::{PictureConfig, PictureKind};
 use crate::picture_metrics::{self, PictureScores, likeliest};
-use crate::pictures::{Labelled, PictureFiles, Pictures};
+use crate::pictures::{PictureFiles, Pictures};
 use crate::print::{figure, print_table};
 use crate::publish::Training;
 
@@ -167,20 +166,11 @@ impl Learner for Seeing<'_> {
     type Batch = Vec<usize>;
 
     fn batches(&self, random: &mut StdRng) -> Vec<Self::Batch> {
-        let mut places: Vec<usize> = (0..self.pictures.learning.len()).collect();
-        places.shuffle(random);
-        places.chunks(self.config.learning.batch).map(<[_]>::to_vec).collect()
+        fit::shuffled(0..self.pictures.learning.len(), self.config.learning.batch, random)
     }
 
     fn step(&self, places: &Self::Batch, random: &mut StdRng, optimizer: &mut AdamW, rule: Rule) -> Result<f64> {
-        let learning = &self.pictures.learning;
-        let Labelled { side, channels, ref labels, .. } = *learning;
-        let mut numbers = Vec::with_capacity(places.len() * learning.size());
-        for &place in places {
-            self.config.vary.add(learning, place, random, &mut numbers);
-        }
-        let pictures = Tensor::from_vec(numbers, (places.len(), side, side, channels), &Device::Cpu)?;
-        let right: Vec<u32> = places.iter().map(|&place| labels[place]).collect();
+        let (pictures, right) = self.config.vary.batch(&self.pictures.learning, places, random)?;
         let logits = self.logits(&pictures, &mut Mode::training(random))?;
         let mut loss = cross_entropy(&logits, &right)?;
         if self.config.smoothing > 0.0 {
