@@ -97,11 +97,21 @@ def prefixed(prefix, weights):
     return {f"{prefix}.{name}": weight for name, weight in weights.items()}
 
 
+def norms_by_class(name, channels):
+    return norms(name, channels) | layer(f"{name}.scales", 3, channels, bias=False) | layer(f"{name}.shifts", 3, channels, bias=False)
+
+
+def norm_by_class(weights, name, x, classes):
+    scale, shift = (weights[f"{name}.{part}.weight"][classes].reshape(len(x), -1, *[1] * (x.dim() - 2)) for part in ["scales", "shifts"])
+    return norm(weights, name, x) * (1 + scale) + shift
+
+
 def cgan_dense(noise, classes):
-    weights = layer("classes", 3, 4, bias=False) | layer("output", 6 * 6 * 2, 7) | layer("layers.0", 5, 8) | layer("layers.1", 7, 5) | norms("norms.0", 5) | norms("norms.1", 7)
-    x = torch.cat([noise, weights["classes.weight"][classes]], 1)
+    weights = layer("output", 6 * 6 * 2, 7) | layer("layers.0", 5, 4) | layer("layers.1", 7, 5) | norms_by_class("norms.0", 5) | norms_by_class("norms.1", 7)
+    x = noise
     for at in range(2):
-        x = F.leaky_relu(norm(weights, f"norms.{at}", F.linear(x, weights[f"layers.{at}.weight"], weights[f"layers.{at}.bias"])), 0.2)
+        x = F.linear(x, weights[f"layers.{at}.weight"], weights[f"layers.{at}.bias"])
+        x = F.leaky_relu(norm_by_class(weights, f"norms.{at}", x, classes), 0.2)
     pictures = F.linear(x, weights["output.weight"], weights["output.bias"]).sigmoid().reshape(-1, 6, 6, 2)
     judge = layer("layers.0", 7, 72) | layer("layers.1", 5, 7) | layer("output", 1, 5) | layer("classes", 3, 5, bias=False)
     x = (pictures * 2 - 1).flatten(1)
@@ -111,17 +121,17 @@ def cgan_dense(noise, classes):
 
 
 def cgan_convolutional(noise, classes):
-    weights = layer("classes", 3, 4, bias=False) | layer("first", 5 * 5 * 8, 8) | norms("first_norm", 8) | norms("norms.0", 4)
+    weights = layer("first", 5 * 5 * 8, 4) | norms_by_class("first_norm", 8) | norms_by_class("norms.0", 4)
     weights |= layer("layers.0", 8, 4, 4, 4, bias=False) | {"output.weight": torch.randn(4, 2, 4, 4) * 0.3, "output.bias": torch.randn(2)}
-    x = F.linear(torch.cat([noise, weights["classes.weight"][classes]], 1), weights["first.weight"], weights["first.bias"])
-    x = norm(weights, "first_norm", planes(x.reshape(-1, 5, 5, 8))).relu()
-    x = norm(weights, "norms.0", F.conv_transpose2d(x, weights["layers.0.weight"], stride=2, padding=1)).relu()
+    x = F.linear(noise, weights["first.weight"], weights["first.bias"])
+    x = norm_by_class(weights, "first_norm", planes(x.reshape(-1, 5, 5, 8)), classes).relu()
+    x = norm_by_class(weights, "norms.0", F.conv_transpose2d(x, weights["layers.0.weight"], stride=2, padding=1), classes).relu()
     pictures = F.conv_transpose2d(x, weights["output.weight"], weights["output.bias"], stride=2, padding=1).sigmoid().permute(0, 2, 3, 1).contiguous()
     judge = layer("layers.0", 3, 2, 4, 4) | layer("layers.1", 6, 3, 4, 4) | layer("last", 6, 6, 3, 3) | layer("output", 1, 6) | layer("classes", 3, 6, bias=False)
     x = planes(pictures) * 2 - 1
     for at in range(2):
         x = F.leaky_relu(F.conv2d(x, spectral(judge, f"layers.{at}"), judge[f"layers.{at}.bias"], stride=2, padding=1), 0.2)
-    x = F.leaky_relu(F.conv2d(x, spectral(judge, "last"), judge["last.bias"], padding=1), 0.2).mean((2, 3))
+    x = F.leaky_relu(F.conv2d(x, spectral(judge, "last"), judge["last.bias"], padding=1), 0.2).sum((2, 3))
     return prefixed("generator", weights), pictures, judge, verdict(judge, x, classes)
 
 

@@ -1,9 +1,9 @@
 //! A layer of batch normalisation: by the batch's own mean and variance while learning, by running ones in answers.
 
 use candle_core::{Result, Tensor, Var};
-use candle_nn::{Init, VarBuilder};
+use candle_nn::{Embedding, Init, Module as _, VarBuilder, embedding};
 
-use crate::fused::{Moments, Rectify, moments, normalize};
+use crate::fused::{Moments, Rectify, modulate, moments, normalize};
 use crate::training::Mode;
 
 pub(crate) struct BatchNorm {
@@ -51,5 +51,30 @@ impl BatchNorm {
             running.set(&((running.as_tensor() * (1.0 - self.momentum))? + (new * (self.momentum * by))?)?)?;
         }
         normalize(rows, &self.scale, &self.shift, &moments, self.epsilon, false, then)
+    }
+}
+
+/// Batch normalisation whose numbers are scaled and shifted by class, too ("Modulating early visual processing by language", de Vries et al.
+/// 2017, <https://arxiv.org/abs/1707.00683>).
+pub(crate) struct ConditionalBatchNorm {
+    norm: BatchNorm,
+    scales: Embedding,
+    shifts: Embedding,
+}
+
+impl ConditionalBatchNorm {
+    /// Weights of [`BatchNorm`], and `scales` and `shifts`: vectors for each class, of which scales are what they have above 1.
+    pub(crate) fn new(classes: usize, channels: usize, weights: &VarBuilder<'_>) -> Result<Self> {
+        Ok(Self {
+            norm: BatchNorm::new(channels, weights)?,
+            scales: embedding(classes, channels, weights.pp("scales"))?,
+            shifts: embedding(classes, channels, weights.pp("shifts"))?,
+        })
+    }
+
+    /// f32 `[pictures, .., channels]` of classes u32 `[pictures]` to the same, rectified.
+    pub(crate) fn forward(&self, features: &Tensor, classes: &Tensor, then: Rectify, mode: &Mode<'_>) -> Result<Tensor> {
+        let features = self.norm.forward(features, Rectify::NOT, mode)?;
+        modulate(&features, &self.scales.forward(classes)?, &self.shifts.forward(classes)?, then)
     }
 }

@@ -2,17 +2,18 @@
 //! <https://arxiv.org/abs/1411.1784>). A generator makes pictures of noise, and a discriminator learns to tell them from real ones.
 //!
 //! The generator is a few linear layers, or the transposed convolutions of "Unsupervised Representation Learning with Deep
-//! Convolutional Generative Adversarial Networks" (Radford et al. 2016, <https://arxiv.org/abs/1511.06434>). The discriminator compares what it sees with
-//! the class by "cGANs with Projection Discriminator" (Miyato & Koyama 2018, <https://arxiv.org/abs/1802.05637>), and is kept smooth by
+//! Convolutional Generative Adversarial Networks" (Radford et al. 2016, <https://arxiv.org/abs/1511.06434>). How it is told the class, and how
+//! the discriminator compares what it sees with it, is that of "cGANs with Projection Discriminator" (Miyato & Koyama 2018,
+//! <https://arxiv.org/abs/1802.05637>): normalised features are scaled and shifted by class. The discriminator is kept smooth by
 //! [spectral normalisation](crate::spectral).
 
 use candle_core::{Result, Tensor};
-use candle_nn::{Embedding, Module as _, VarBuilder, embedding, ops::sigmoid};
+use candle_nn::{VarBuilder, ops::sigmoid};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 
-use crate::batch_norm::BatchNorm;
+use crate::batch_norm::ConditionalBatchNorm;
 use crate::convolution::{ConvTranspose2d, Windows};
 use crate::fused::{Rectify, rectify};
 use crate::linear::Linear;
@@ -82,20 +83,19 @@ impl CganConfig {
 
 /// Makes pictures.
 pub struct Generator {
-    classes: Embedding,
     layers: GeneratorLayers,
     config: CganConfig,
 }
 
 enum GeneratorLayers {
     Dense {
-        hidden: Vec<(Linear, BatchNorm)>,
+        hidden: Vec<(Linear, ConditionalBatchNorm)>,
         output: Linear,
     },
     Convolutional {
         first: Linear,
-        first_norm: BatchNorm,
-        hidden: Vec<(ConvTranspose2d, BatchNorm)>,
+        first_norm: ConditionalBatchNorm,
+        hidden: Vec<(ConvTranspose2d, ConditionalBatchNorm)>,
         output: ConvTranspose2d,
     },
 }
@@ -106,13 +106,13 @@ impl Generator {
     /// # Errors
     /// A weight is missing or has another shape; a convolutional one whose side is odd, or no more than 8.
     pub fn new(config: &CganConfig, weights: &VarBuilder<'_>) -> Result<Self> {
-        let inputs = 2 * config.noise;
+        let (noise, classes) = (config.noise, config.classes.len());
         let layers = match &config.layers {
             GanLayers::Dense { widths } => {
-                let (mut before, mut hidden) = (inputs, Vec::new());
+                let (mut before, mut hidden) = (noise, Vec::new());
                 for (layer, &width) in widths.iter().enumerate() {
                     let linear = Linear::new(before, width, &weights.pp("layers").pp(layer))?;
-                    hidden.push((linear, BatchNorm::new(width, &weights.pp("norms").pp(layer))?));
+                    hidden.push((linear, ConditionalBatchNorm::new(classes, width, &weights.pp("norms").pp(layer))?));
                     before = width;
                 }
                 GeneratorLayers::Dense { hidden, output: Linear::new(before, config.numbers(), &weights.pp("output"))? }
@@ -126,24 +126,20 @@ impl Generator {
                     )
                 };
                 let mut before = width << doublings;
-                let first = Linear::new(inputs, side * side * before, &weights.pp("first"))?;
-                let first_norm = BatchNorm::new(before, &weights.pp("first_norm"))?;
+                let first = Linear::new(noise, side * side * before, &weights.pp("first"))?;
+                let first_norm = ConditionalBatchNorm::new(classes, before, &weights.pp("first_norm"))?;
                 let mut hidden = Vec::new();
                 for layer in 0..doublings {
                     let larger =
                         ConvTranspose2d::new(before, before / 2, TWICE.side, false, &weights.pp("layers").pp(layer))?;
                     before /= 2;
-                    hidden.push((larger, BatchNorm::new(before, &weights.pp("norms").pp(layer))?));
+                    hidden.push((larger, ConditionalBatchNorm::new(classes, before, &weights.pp("norms").pp(layer))?));
                 }
                 let output = ConvTranspose2d::new(before, config.channels, TWICE.side, true, &weights.pp("output"))?;
                 GeneratorLayers::Convolutional { first, first_norm, hidden, output }
             }
         };
-        Ok(Self {
-            classes: embedding(config.classes.len(), config.noise, weights.pp("classes"))?,
-            layers,
-            config: config.clone(),
-        })
+        Ok(Self { layers, config: config.clone() })
     }
 
     /// Pictures f32 `[pictures, side, side, channels]`, from 0 to 1, of noise f32 `[pictures, noise]` and classes u32 `[pictures]`.
@@ -151,24 +147,23 @@ impl Generator {
     /// # Errors
     /// A class is not there, or the device failed.
     pub fn forward(&self, noise: &Tensor, classes: &Tensor, mode: &mut Mode<'_>) -> Result<Tensor> {
-        let inputs = Tensor::cat(&[noise, &self.classes.forward(classes)?], 1)?;
         let CganConfig { side, channels, .. } = self.config;
         let pictures = match &self.layers {
             GeneratorLayers::Dense { hidden, output } => {
-                let mut rows = inputs;
+                let mut rows = noise.clone();
                 for (layer, norm) in hidden {
-                    rows = norm.forward(&layer.forward(&rows)?, Rectify::LEAKY, mode)?;
+                    rows = norm.forward(&layer.forward(&rows)?, classes, Rectify::LEAKY, mode)?;
                 }
                 output.forward(&rows)?.reshape(((), side, side, channels))?
             }
             GeneratorLayers::Convolutional { first, first_norm, hidden, output } => {
                 let (side, _) = self.config.halvings();
-                let rows = first.forward(&inputs)?;
+                let rows = first.forward(noise)?;
                 let width = rows.dim(1)? / (side * side);
                 let rows = rows.reshape(((), side, side, width))?;
-                let mut features = first_norm.forward(&rows, Rectify::RELU, mode)?;
+                let mut features = first_norm.forward(&rows, classes, Rectify::RELU, mode)?;
                 for (larger, norm) in hidden {
-                    features = norm.forward(&larger.forward(&features, TWICE)?, Rectify::RELU, mode)?;
+                    features = norm.forward(&larger.forward(&features, TWICE)?, classes, Rectify::RELU, mode)?;
                 }
                 output.forward(&features, TWICE)?
             }
@@ -245,7 +240,7 @@ impl Discriminator {
                     features = rectify(&layer.forward(&features, TWICE, mode)?, Rectify::LEAKY)?;
                 }
                 let features = rectify(&last.forward(&features, Windows::around(3, 1), mode)?, Rectify::LEAKY)?;
-                features.flatten(1, 2)?.mean(1)?
+                features.flatten(1, 2)?.sum(1)?
             }
         };
         let alike = (self.classes.forward(classes, mode)? * &features)?.sum(1)?;

@@ -4,6 +4,7 @@
 mod add_bias;
 mod batch_norm;
 mod layer_norm;
+mod modulate;
 mod rectify;
 mod softmax;
 mod times;
@@ -16,6 +17,7 @@ use rayon::prelude::*;
 pub(crate) use add_bias::add_bias;
 pub(crate) use batch_norm::{Moments, moments, normalize};
 pub(crate) use layer_norm::layer_norm;
+pub(crate) use modulate::modulate;
 pub(crate) use rectify::{Rectify, rectify};
 pub(crate) use softmax::masked_softmax;
 pub(crate) use times::times;

@@ -295,12 +295,10 @@ impl Learner for Making<'_> {
         let config = self.config;
         let (real, classes) = config.vary.batch(&self.pictures.learning, places, random)?;
         let classes = Tensor::new(classes, &Device::Cpu)?;
-        let make = |random: &mut StdRng| -> Result<Tensor> {
-            let seeds: Vec<u64> = places.iter().map(|_| random.random()).collect();
-            let noise = self.noise(seeds.into_iter())?;
-            Ok(self.generator.forward(&noise, &classes, &mut Mode::training(random))?)
-        };
-        let both = Tensor::cat(&[&real, &make(random)?.detach()], 0)?;
+        let seeds: Vec<u64> = places.iter().map(|_| random.random()).collect();
+        let noise = self.noise(seeds.into_iter())?;
+        let made = self.generator.forward(&noise, &classes, &mut Mode::training(random))?;
+        let both = Tensor::cat(&[&real, &made.detach()], 0)?;
         let twice = Tensor::cat(&[&classes, &classes], 0)?;
         let verdicts = self.discriminator.forward(&both, &twice, &Mode::training(random))?;
         let (of_real, of_made) =
@@ -308,7 +306,7 @@ impl Learner for Making<'_> {
         let faster = Rule { learning_rate: rule.learning_rate * config.discriminator_rate, ..rule };
         optimizer.step(&config.loss.discriminator(&of_real, &of_made)?, faster)?;
 
-        let verdicts = self.discriminator.forward(&make(random)?, &classes, &Mode::serving())?;
+        let verdicts = self.discriminator.forward(&made, &classes, &Mode::serving())?;
         let loss = optimizer.step(&config.loss.generator(&verdicts)?, rule)?;
         // At first the mean is of few steps.
         let stays = config.average.min((1.0 + f64::from(rule.step)) / (10.0 + f64::from(rule.step)));
