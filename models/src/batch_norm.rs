@@ -73,7 +73,13 @@ impl ConditionalBatchNorm {
     }
 
     /// f32 `[pictures, .., channels]` of classes u32 `[pictures]` to the same, rectified.
-    pub(crate) fn forward(&self, features: &Tensor, classes: &Tensor, then: Rectify, mode: &Mode<'_>) -> Result<Tensor> {
+    pub(crate) fn forward(
+        &self,
+        features: &Tensor,
+        classes: &Tensor,
+        then: Rectify,
+        mode: &Mode<'_>,
+    ) -> Result<Tensor> {
         let features = self.norm.forward(features, Rectify::NOT, mode)?;
         modulate(&features, &self.scales.forward(classes)?, &self.shifts.forward(classes)?, then)
     }

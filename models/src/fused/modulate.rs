@@ -138,8 +138,7 @@ impl CustomOp3 for Sums {
                 let rows = slope.chunks_exact(channels).zip(output.chunks_exact(channels));
                 for (features, (slope, output)) in features.chunks_exact(channels).zip(rows) {
                     let sums = scaled.iter_mut().zip(plain.iter_mut());
-                    for (((scaled, plain), number), (slope, output)) in
-                        sums.zip(features).zip(slope.iter().zip(output))
+                    for (((scaled, plain), number), (slope, output)) in sums.zip(features).zip(slope.iter().zip(output))
                     {
                         let slope = slope * self.0.slope(*output);
                         *scaled += number * slope;
