@@ -1,6 +1,6 @@
 //! What a model must beat: the most popular items, what most often followed the last item, and what is met by the same users.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde::Serialize;
 
@@ -11,7 +11,7 @@ use crate::print::{figure, print_table};
 /// One line of a table of models.
 #[derive(Clone, Debug, Serialize)]
 pub struct Line {
-    pub model: &'static str,
+    pub model: String,
     pub ndcg: Mean,
     pub hit_rate: Mean,
     /// One over the place of what came next.
@@ -52,12 +52,12 @@ impl<'a> Exam<'a> {
     }
 
     /// Scores what is recommended after each user's past.
-    pub fn line(&self, model: &'static str, recommend: impl Fn(&[Interaction]) -> Vec<String>) -> Line {
+    pub fn line(&self, model: &str, recommend: impl Fn(&[Interaction]) -> Vec<String>) -> Line {
         self.line_of(model, self.split.held_out.keys().map(|user| recommend(&self.split.past[user])))
     }
 
     /// Scores rankings, one for each held-out item, in its order.
-    pub fn line_of(&self, model: &'static str, rankings: impl Iterator<Item = Vec<String>>) -> Line {
+    pub fn line_of(&self, model: &str, rankings: impl Iterator<Item = Vec<String>>) -> Line {
         let (mut places, mut recommended) = (Vec::new(), HashMap::<String, f64>::new());
         for (ranking, held_out) in rankings.zip(self.split.held_out.values()) {
             places.push(ranking.iter().take(self.k).position(|item| item == held_out));
@@ -72,7 +72,7 @@ impl<'a> Exam<'a> {
             recommended.iter().map(|(item, times)| times * value(item)).sum::<f64>() / all
         };
         Line {
-            model,
+            model: model.to_owned(),
             ndcg: mean_of(discount),
             hit_rate: mean_of(|_| 1.0),
             reciprocal_rank: mean_of(|place| 1.0 / (place + 1) as f64),
@@ -91,7 +91,7 @@ pub fn print(lines: &[Line], k: usize) {
     let row = |line: &Line| {
         let means = [line.ndcg, line.hit_rate, line.reciprocal_rank].map(figure);
         let [coverage, popularity] = [line.coverage, line.popularity].map(|part| format!("{:.1} %", 100.0 * part));
-        [vec![line.model.to_owned()], means.to_vec(), vec![coverage, format!("{:.2} bits", line.novelty), popularity]]
+        [vec![line.model.clone()], means.to_vec(), vec![coverage, format!("{:.2} bits", line.novelty), popularity]]
             .concat()
     };
     print_table(&header, lines.iter().map(row).collect());
@@ -203,7 +203,8 @@ impl<'a> Neighbours<'a> {
 
     /// The `k` items with the highest scores that the user has not met.
     pub fn rank(&self, past: &[Interaction], k: usize) -> Vec<String> {
-        let met: HashSet<usize> = past.iter().filter_map(|met| self.numbers.get(met.item.as_str()).copied()).collect();
+        // In an order that is always the same: sums of floats depend on it, and scores are often equal but for that.
+        let met: BTreeSet<usize> = past.iter().filter_map(|met| self.numbers.get(met.item.as_str()).copied()).collect();
         let mut scores: BTreeMap<usize, f32> = BTreeMap::new();
         for (other, near) in met.iter().flat_map(|&item| &self.near[item]).filter(|(other, _)| !met.contains(other)) {
             *scores.entry(*other).or_default() += near;

@@ -41,6 +41,22 @@ pub struct GanScores {
     pub near_copies: f64,
 }
 
+impl GanScores {
+    /// The coverage of the class that is covered least: 0 where one is missing.
+    pub fn least_coverage(&self) -> f64 {
+        least(&self.coverage)
+    }
+
+    /// The same with pictures that were learnt from.
+    pub fn least_coverage_of_real(&self) -> f64 {
+        least(&self.coverage_of_real)
+    }
+}
+
+fn least(parts: &[f64]) -> f64 {
+    parts.iter().copied().fold(f64::INFINITY, f64::min)
+}
+
 /// Vectors of pictures with their classes.
 pub struct Features {
     rows: Tensor,

@@ -24,6 +24,7 @@ mod pictures;
 mod prepare;
 mod print;
 mod publish;
+mod reliability;
 mod sequences;
 mod text_file;
 mod train;

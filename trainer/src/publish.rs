@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use vitrine_models::{ClickModel, DeviceSpec, GoldenCheck, PictureGenerator, PictureModel, SequenceModel};
 use vitrine_registry::{
     FilePath, Label, Location, Mirror, ModelName, PublishRequest, Registry, TrainingData, Version, VersionDir,
 };
+
+use crate::train::learnt;
 
 /// What a version is made of, where it is there.
 const FILES: [&str; 5] = ["config.json", "items.json", "model.safetensors", "golden.safetensors", TRAINING];
@@ -70,12 +72,6 @@ pub struct Training {
     pub config: Value,
 }
 
-/// What of `config.json` says which network it is.
-#[derive(Deserialize)]
-struct Kind {
-    kind: String,
-}
-
 impl Publish {
     /// Publishes a version.
     ///
@@ -95,9 +91,9 @@ impl Publish {
 
     fn publish(&self) -> Result<VersionDir> {
         let folder = &self.folder;
-        let Kind { kind } = read(folder, "config.json")?;
-        let training: Training = read(folder, TRAINING)?;
-        let metrics: BTreeMap<String, f64> = read(folder, METRICS)?;
+        let kind = learnt::kind(folder)?;
+        let training: Training = learnt::read(folder, TRAINING)?;
+        let metrics: BTreeMap<String, f64> = learnt::read(folder, METRICS)?;
         let task = checked(folder, &kind)?;
 
         let registry = match &self.registry {
@@ -158,13 +154,6 @@ fn checked(folder: &Path, kind: &str) -> Result<&'static str> {
     };
     ensure!(golden != GoldenCheck::NotRecorded, "{} has no recorded rows", folder.display());
     Ok(task)
-}
-
-fn read<T: DeserializeOwned>(folder: &Path, name: &str) -> Result<T> {
-    let path = folder.join(name);
-    let text =
-        std::fs::read(&path).with_context(|| format!("{} is no folder that was learnt into", folder.display()))?;
-    serde_json::from_slice(&text).with_context(|| path.display().to_string())
 }
 
 impl Gate {

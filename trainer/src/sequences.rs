@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use vitrine_registry::Sha256;
 
 use crate::interactions::{self, Interaction};
 
 /// What is foretold, and what is learnt from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Split {
     /// Of each user the last item is foretold in the end; the one before it tells when to stop, and all before is learnt from. What other

@@ -53,6 +53,13 @@ impl Shop {
         self.command(&["train", kind, "--interactions", "shop.inter", "--config", config, "--out", out, "--json"])
     }
 
+    /// The last line of what `evaluate` prints.
+    #[track_caller]
+    fn evaluate(&self, what: &str, folder: &Path, more: &[&str]) -> Value {
+        let mut command = self.command(&["evaluate", what, "--interactions", "shop.inter", "--json"]);
+        last_line(&fine(&command.arg(folder).args(more).output().unwrap()))
+    }
+
     fn publish(&self, folder: &str, registry: &str) -> Output {
         self.command(&["publish", folder, "--registry", registry, "--model", "next", "--label", "stable"])
             .output()
@@ -97,6 +104,11 @@ fn what_is_good_enough_becomes_a_version_and_what_is_worse_does_not() {
     let data = version.manifest.training_data.unwrap();
     assert_eq!((data.name.as_str(), data.hash.map(|hash| hash.len())), ("shop", Some(64)));
     assert!(version.path.join("golden.safetensors").exists() && !version.path.join("checkpoint.safetensors").exists());
+    let measured = shop.evaluate("sequences", &version.path, &[]);
+    assert_eq!(measured["models"], learnt["models"], "measured by itself");
+    let measured = shop.evaluate("sequences", &version.path, &["--split", "time"]);
+    assert_eq!(measured["models"][3]["model"], "sasrec");
+    assert_ne!(measured["models"], learnt["models"]);
 
     // One pass is too few for the gate, which compares with the parent as well.
     let few = fs::read_to_string(shop.path("gated.toml")).unwrap().replace("epochs = 25", "epochs = 1");
@@ -170,6 +182,17 @@ fn clicks_are_learnt_beside_what_must_be_beaten() {
     let version = registry.version(&"next".parse().unwrap(), Version::FIRST).unwrap();
     assert_eq!((version.manifest.kind.as_str(), version.manifest.task.as_str()), ("dcn-v2", "ctr-ranking"));
     assert!(version.manifest.metrics.contains_key("auc"));
+    let files = ["--label", "rating", "--at-least", "4"];
+    let measured =
+        shop.evaluate("clicks", &shop.path("clicks"), &[&files[..], &["--reliability", "plot.svg"]].concat());
+    for (measured, learnt) in measured["models"].as_array().unwrap().iter().zip(learnt["models"].as_array().unwrap()) {
+        assert_eq!((&measured["kind"], &measured["test"]), (&learnt["kind"], &learnt["test"]), "measured by itself");
+    }
+    let plots = ["plot.svg", "clicks/reliability.svg"].map(|name| fs::read_to_string(shop.path(name)).unwrap());
+    assert_eq!(plots[0], plots[1]);
+    let all = shop.evaluate("clicks", &version.path, &[&files[..], &["--all"]].concat());
+    let examples = all["models"][0]["test"]["reliability"].as_array().unwrap().iter().map(|bin| &bin["examples"]);
+    assert_eq!(examples.map(|count| count.as_u64().unwrap()).sum::<u64>(), 480);
 
     refused(&train(&["--label", "stars"]), "no column `stars`");
     refused(&train(&["--label", "rating", "--at-least", "9"]), "0 % were clicked on");

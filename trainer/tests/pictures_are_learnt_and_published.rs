@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use image::{Rgb, RgbImage};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use vitrine_registry::{ModelName, Registry, Version};
 
@@ -93,12 +93,16 @@ fn what_sees_and_what_makes_pictures_become_versions() {
     let seen = shop.fine("train cnn --pictures photos --config cnn.toml --out seen --json");
     let accuracy = seen["report"]["test"]["accuracy"]["value"].as_f64().unwrap();
     assert!(accuracy > 0.9, "{seen}");
+    let measured = shop.fine("evaluate pictures seen --pictures photos --json");
+    assert_eq!(measured, json!({ "test": seen["report"]["test"], "pixels": seen["pixels"] }), "measured by itself");
     assert_eq!(shop.published("seen", "pictures"), ("cnn".to_owned(), "image-embedding".to_owned()));
 
     let made = shop.fine("train cgan --pictures photos --judge seen --config gan.toml --out made --json");
     assert!(made["made"]["consistency"].as_f64().unwrap() > 0.8, "{made}");
     assert!(made["classifier_accuracy"].as_f64().unwrap() >= 0.5, "{made}");
     assert!(shop.path("made/sheet.png").exists());
+    let measured = shop.fine("evaluate generator made --pictures photos --judge seen --json");
+    assert_eq!(measured["made"], made["made"], "measured by itself");
     assert_eq!(shop.published("made", "new-pictures"), ("cgan".to_owned(), "image-generation".to_owned()));
 }
 
@@ -114,5 +118,6 @@ fn what_cannot_be_learnt_from_is_said_and_leaves_nothing() {
     shop.refused(&train.replace("photos", "nowhere"), "nowhere");
     shop.refused("train efficientnet-lite --pictures photos --config cnn.toml --out seen --weights none", "boot");
     shop.refused("train cgan --pictures photos --judge nowhere --out made", "config.json");
+    shop.refused("evaluate pictures nowhere --pictures photos", "config.json");
     assert!(!shop.path("seen").exists() && !shop.path("made").exists());
 }

@@ -1,8 +1,12 @@
 //! `vitrine-trainer evaluate`.
 
+mod clicks;
+mod generator;
 mod off_policy;
+mod pictures;
 mod recommend;
 mod search;
+mod sequences;
 
 use std::time::Duration;
 
@@ -11,6 +15,11 @@ use clap::{Args, Subcommand};
 use tokio::time::Instant;
 use vitrine::v1::{Degraded, EventType, GetCatalogRequest};
 use vitrine_client::{Client, Options};
+
+pub(crate) use clicks::print_scores;
+pub(crate) use generator::{check_judge, made, print_made, score_made};
+pub(crate) use pictures::compare_with_pixels;
+pub(crate) use sequences::compare;
 
 /// What to measure.
 #[derive(Debug, Subcommand)]
@@ -21,6 +30,14 @@ pub enum Evaluate {
     Recommend(recommend::Recommend),
     /// A ranker, by clicks on what another policy showed, each with how likely it was to show it: what would have come of it
     OffPolicy(off_policy::OffPolicy),
+    /// A network that was learnt from histories: each user's next item among all, beside Pop, Markov and item-kNN
+    Sequences(sequences::EvaluateSequences),
+    /// A network that was learnt from clicks: the newest examples, or all of a file that it has not learnt from
+    Clicks(clicks::EvaluateClicks),
+    /// A network that was learnt from pictures of classes, beside the nearest in pixels
+    Pictures(pictures::EvaluatePictures),
+    /// A generator: its pictures beside real ones, as a network sees them that knows the classes
+    Generator(generator::EvaluateGenerator),
 }
 
 /// Where the server is.
@@ -53,6 +70,10 @@ impl Evaluate {
             Self::Search(search) => search.run().await,
             Self::Recommend(recommend) => recommend.run().await,
             Self::OffPolicy(off_policy) => off_policy.run(),
+            Self::Sequences(sequences) => sequences.run(),
+            Self::Clicks(clicks) => clicks.run(),
+            Self::Pictures(pictures) => pictures.run(),
+            Self::Generator(generator) => generator.run(),
         }
     }
 }

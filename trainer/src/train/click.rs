@@ -22,8 +22,9 @@ use super::optimizer::{AdamW, Rule};
 use super::parent::Parent;
 use crate::click_metrics::{self, ClickScores, Foretold};
 use crate::clicks::{ClickFiles, Clicks, Look};
-use crate::print::print_table;
+use crate::evaluate::print_scores;
 use crate::publish::Training;
+use crate::reliability;
 
 /// Examples that are foretold together.
 const BATCH: usize = 4096;
@@ -79,13 +80,10 @@ pub fn run(arguments: &Arguments, kind: ClickKind) -> Result<()> {
     let reports = reports.with_context(|| arguments.files.interactions.display().to_string())?;
     let always = clicks.rate(clicks.learning());
     let known = click_metrics::score(&clicks.foretold(clicks.test(), |_| always as f32));
-    let row = |name: &str, scores: &ClickScores| {
-        let figures = [scores.auc, scores.grouped_auc, scores.log_loss, scores.calibration_error];
-        std::iter::once(name.to_owned()).chain(figures.map(|figure| format!("{figure:.4}"))).collect::<Vec<_>>()
-    };
-    let rows = std::iter::once(row("the rate of before", &known));
-    let rows = rows.chain(reports.iter().map(|report| row(report.kind.name(), &report.test)));
-    print_table(&["model", "AUC", "AUC by user", "log loss", "ECE"].map(str::to_owned), rows.collect());
+    let of_networks = reports.iter().map(|report| (report.kind.name().to_owned(), report.test.clone()));
+    print_scores(
+        &std::iter::once(("the rate of before".to_owned(), known.clone())).chain(of_networks).collect::<Vec<_>>(),
+    );
     for report in &reports {
         let ClickReport { kind, best_epoch, epochs, seconds, .. } = report;
         println!("{}: best after {best_epoch} of {epochs} passes, {seconds:.0} s", kind.name());
@@ -159,6 +157,7 @@ pub fn train_clicks(
     let training =
         Training { data: clicks.name.clone(), data_hash: data, gate: config.gate.clone(), config: json!(config) };
     Learnt { spec: json!(spec), training, figures: &figures }.write(out)?;
+    reliability::draw(&out.join("reliability.svg"), &report.test.reliability)?;
     let model = ClickModel::load(out, &DeviceSpec::Cpu)?;
     model.write_golden(out, &clicks.encoded.part(clicks.test().take(RECORDED), clicks.fields.slots()))?;
     Ok(report)
@@ -172,7 +171,7 @@ impl ClickConfig {
 }
 
 impl Clicks {
-    fn foretold(&self, examples: Range<usize>, chance: impl Fn(usize) -> f32) -> Vec<Foretold> {
+    pub(crate) fn foretold(&self, examples: Range<usize>, chance: impl Fn(usize) -> f32) -> Vec<Foretold> {
         let of = |(at, example): (usize, usize)| Foretold {
             chance: chance(at),
             clicked: self.clicked[example],

@@ -5,14 +5,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::{VarBuilder, VarMap};
 use clap::Args;
 use image::{DynamicImage, GrayImage, RgbImage};
+use rand::RngExt as _;
 use rand::rngs::StdRng;
-use rand::seq::SliceRandom as _;
-use rand::{RngExt as _, SeedableRng as _};
 use serde::Serialize;
 use serde_json::json;
 use vitrine_models::{
@@ -27,10 +26,10 @@ use super::optimizer::{AdamW, Rule};
 use super::parent::Parent;
 use super::picture::train_pictures;
 use super::picture_config::{PictureConfig, PictureKind};
-use crate::gan_metrics::{self, Features, GanScores};
+use crate::evaluate::{check_judge, made, print_made, score_made};
+use crate::gan_metrics::{Features, GanScores};
 use crate::picture_metrics::look;
 use crate::pictures::{Labelled, PictureFiles, Pictures};
-use crate::print::print_table;
 use crate::publish::Training;
 
 /// The prefix of the generator that learns; that of the mean is the one that is served.
@@ -39,9 +38,6 @@ const LEARNER: &str = "learner";
 /// The standard deviation of starting weights, as Radford et al. have it: with larger ones the first pictures are nothing but noise, which
 /// takes long to unlearn.
 const DEVIATION: f32 = 0.02;
-
-/// Pictures that are made together.
-const BATCH: usize = 128;
 
 /// So many are recorded for whoever loads the version.
 const RECORDED: u32 = 4;
@@ -84,16 +80,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let parent = arguments.how.parent()?;
     let report = train_gan(&config, &pictures, &judge, parent.as_ref(), &arguments.how.out)
         .with_context(|| arguments.files.pictures.display().to_string())?;
-    let made = &report.made;
-    let rows = [
-        ("Fréchet distance to test pictures", made.frechet, made.frechet_floor),
-        ("neighbourhoods covered, of the class with fewest", least(&made.coverage), least(&made.coverage_of_real)),
-        ("median distance to the nearest learnt", made.nearest, made.nearest_of_real),
-        ("nearer than all but 1 % of real ones", made.near_copies, 0.01),
-    ];
-    let rows = rows.map(|(what, made, real)| vec![what.to_owned(), format!("{made:.4}"), format!("{real:.4}")]);
-    print_table(&["", "made", "real"].map(str::to_owned), rows.to_vec());
-    println!("{:.1} % are taken for what was asked for", 100.0 * made.consistency);
+    print_made(&report.made);
     if let Some(accuracy) = report.classifier_accuracy {
         println!(
             "a network that learnt from {} of them names {:.1} % of the real ones",
@@ -123,13 +110,7 @@ pub fn train_gan(
 ) -> Result<GanReport> {
     let started = Instant::now();
     let shape = [config.side, config.side, config.channels];
-    ensure!(judge.spec().shape() == shape, "the judge sees pictures of {:?}; made are {shape:?}", judge.spec().shape());
-    ensure!(
-        judge.spec().classes() == pictures.classes,
-        "the judge knows {:?}; learnt are {:?}",
-        judge.spec().classes(),
-        pictures.classes
-    );
+    check_judge(judge, shape, &pictures.classes)?;
     let (variables, networks) = (VarMap::new(), config.spec(pictures));
     let weights = VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
     let generator = Generator::new(&networks, &weights.pp(LEARNER))?;
@@ -158,14 +139,14 @@ pub fn train_gan(
         best_epoch: fitted.best_epoch,
         epochs: fitted.epochs,
         seconds,
-        made: making.score()?,
+        made: score_made(&making.make(pictures.test.len(), 0)?, judge, pictures)?,
         classifier_accuracy: (config.classified > 0).then(|| making.classify()).transpose()?,
     };
     let mut figures = vec![
         ("frechet", report.made.frechet),
         ("frechet_floor", report.made.frechet_floor),
         ("consistency", report.made.consistency),
-        ("least_coverage", least(&report.made.coverage)),
+        ("least_coverage", report.made.least_coverage()),
         ("near_copies", report.made.near_copies),
     ];
     figures.extend(report.classifier_accuracy.map(|accuracy| ("classifier_accuracy", accuracy)));
@@ -177,10 +158,6 @@ pub fn train_gan(
     let wishes: Vec<Wish> = (0..RECORDED).map(|at| Wish { class: at % classes, seed: at.into() }).collect();
     model.write_golden(out, &wishes)?;
     Ok(report)
-}
-
-fn least(parts: &[f64]) -> f64 {
-    parts.iter().copied().fold(f64::INFINITY, f64::min)
 }
 
 /// Each variable of the mean with that of the learner.
@@ -214,36 +191,12 @@ impl Making<'_> {
         Ok(Tensor::from_vec(noise, ((), self.config.noise), &Device::Cpu)?)
     }
 
-    /// Makes pictures, the classes in turn, each with a seed of its own.
     fn make(&self, count: usize, first_seed: u64) -> Result<Labelled> {
-        let classes = self.pictures.classes.len();
-        let mut made = Labelled::new(self.config.side, self.config.channels);
-        made.labels = (0..count).map(|at| (at % classes) as u32).collect();
-        for part in made.chunks(BATCH) {
-            let noise = self.noise(part.clone().map(|at| first_seed + at as u64))?;
-            let classes = Tensor::new(&made.labels[part], &Device::Cpu)?;
-            let numbers =
-                self.average.forward(&noise, &classes, &mut Mode::serving())?.flatten_all()?.to_vec1::<f32>()?;
-            made.numbers.extend(numbers.into_iter().map(|number| (number * 255.0).round() as u8));
-        }
-        Ok(made)
-    }
-
-    fn score(&self) -> Result<GanScores> {
-        let Pictures { learning, test, classes, .. } = self.pictures;
-        let (made, seen_learnt) = (self.make(test.len(), 0)?, look(self.judge, learning)?);
-        let mut places: Vec<usize> = (0..learning.len()).collect();
-        places.shuffle(&mut StdRng::seed_from_u64(0));
-        places.truncate(test.len());
-        let some: Vec<_> = places.iter().map(|&place| seen_learnt[place].clone()).collect();
-        let labels: Vec<u32> = places.iter().map(|&place| learning.labels[place]).collect();
-        gan_metrics::score(
-            (&look(self.judge, &made)?, &made.labels),
-            &Features::new(&look(self.judge, test)?, &test.labels)?,
-            &Features::new(&seen_learnt, &learning.labels)?,
-            &Features::new(&some, &labels)?,
-            classes.len() as u32,
-        )
+        made(self.networks, count, first_seed, |wishes| {
+            let noise = self.noise(wishes.iter().map(|wish| wish.seed))?;
+            let classes: Vec<u32> = wishes.iter().map(|wish| wish.class).collect();
+            Ok(self.average.forward(&noise, &Tensor::new(classes, &Device::Cpu)?, &mut Mode::serving())?)
+        })
     }
 
     /// Learns classes from made pictures only, and names real ones.

@@ -8,7 +8,7 @@ mod fit;
 mod gan;
 mod gan_config;
 mod learning;
-mod learnt;
+pub(crate) mod learnt;
 mod negatives;
 mod optimizer;
 mod parent;
@@ -30,6 +30,7 @@ pub use parent::Parent;
 pub use picture::{PictureReport, train_pictures};
 pub use picture_config::{PictureConfig, PictureKind};
 pub use ranking::Ranked;
+pub(crate) use ranking::first;
 pub use sequence::{SequenceReport, train_sequence};
 pub use sequence_config::{SequenceConfig, SequenceKind};
 

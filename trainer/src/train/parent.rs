@@ -11,7 +11,7 @@ use vitrine_models::by_name;
 use vitrine_registry::{ModelName, Registry, Version};
 
 use super::fit::{self, WEIGHTS};
-use super::learnt::SPEC;
+use super::learnt::{self, SPEC};
 
 /// A folder with a version, or one that was learnt into.
 #[derive(Clone, Debug)]
@@ -44,9 +44,7 @@ impl Parent {
 
     /// What one of its files says.
     pub fn read<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
-        let path = self.folder.join(name);
-        let place = || path.display().to_string();
-        serde_json::from_slice(&std::fs::read(&path).with_context(place)?).with_context(place)
+        learnt::read(&self.folder, name)
     }
 
     /// Refuses it if it is another network.

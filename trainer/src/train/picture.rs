@@ -17,9 +17,9 @@ use super::learning::{self, How};
 use super::learnt::{self, Learnt};
 use super::optimizer::{AdamW, Rule};
 use super::picture_config::{PictureConfig, PictureKind};
+use crate::evaluate::compare_with_pixels;
 use crate::picture_metrics::{self, PictureScores, likeliest};
 use crate::pictures::{PictureFiles, Pictures};
-use crate::print::{figure, print_table};
 use crate::publish::Training;
 
 /// Pictures that are looked at together.
@@ -66,11 +66,7 @@ pub fn run(arguments: &Arguments, kind: PictureKind) -> Result<()> {
     let parent = arguments.how.parent()?.map(|parent| parent.path());
     let weights = parent.as_deref().or(arguments.weights.as_deref());
     let report = train_pictures(&config, kind, &pictures, weights, &arguments.how.out)?;
-    let pixels = picture_metrics::score_of_pixels(&pictures.learning, &pictures.test)?;
-    let row =
-        |name: &str, scores: &PictureScores| vec![name.to_owned(), figure(scores.accuracy), figure(scores.retrieval)];
-    let rows = vec![row("nearest in pixels", &pixels), row(kind.name(), &report.test)];
-    print_table(&["model", "accuracy", "retrieval mAP"].map(str::to_owned), rows);
+    let pixels = compare_with_pixels(kind.name(), &report.test, &pictures)?;
     let PictureReport { best_epoch, epochs, seconds, validation_accuracy, .. } = report;
     println!(
         "{} pictures; best after {best_epoch} of {epochs} passes, {validation_accuracy:.4} of those to stop by, {seconds:.0} s",

@@ -24,10 +24,10 @@ use super::optimizer::{AdamW, Rule};
 use super::parent::Parent;
 use super::ranking::{self, Ranked};
 use super::sequence_config::{SequenceConfig, SequenceKind};
-use crate::baselines::{self, Baselines, Exam, Neighbours};
+use crate::evaluate::compare;
 use crate::interactions;
 use crate::publish::Training;
-use crate::sequences::{Sequences, Split};
+use crate::sequences::Sequences;
 
 /// The length of rankings that are scored.
 const K: usize = 10;
@@ -82,49 +82,12 @@ pub fn run(arguments: &Arguments, kind: SequenceKind) -> Result<()> {
     let report = train_sequence(&config, kind, &sequences, parent.as_ref(), &arguments.how.out)
         .with_context(|| arguments.interactions.display().to_string())?;
 
-    let split = match config.split {
-        Split::LeaveOneOut => interactions::leave_one_out(interactions),
-        Split::Time => interactions::before(interactions),
-    };
-    let (exam, popular, neighbours) = (Exam::new(&split, K), Baselines::new(&split.past), Neighbours::new(&split.past));
-    let lines = [
-        exam.line("Pop", |past| popular.popular(past, K)),
-        exam.line("Markov", |past| popular.markov(past, K)),
-        exam.line("item-kNN", |past| neighbours.rank(past, K)),
-        exam.line_of(kind.name(), recommended(&arguments.how.out, &sequences)?.into_iter()),
-    ];
-    baselines::print(&lines, K);
-    println!(
-        "{} users, {} items; best after {} of {} passes, {:.0} s; ± is half a 95 % interval",
-        report.users, report.items, report.best_epoch, report.epochs, report.seconds
-    );
+    let lines = compare(&arguments.how.out, config.split, interactions)?;
+    println!("best after {} of {} passes, {:.0} s", report.best_epoch, report.epochs, report.seconds);
     if arguments.how.json {
         println!("{}", json!({ "report": report, "models": lines }));
     }
     Ok(())
-}
-
-/// What the network in a folder recommends to each user whose last item is held out.
-fn recommended(dir: &Path, sequences: &Sequences) -> Result<Vec<Vec<String>>> {
-    let model = SequenceModel::load(dir, &DeviceSpec::Cpu)?;
-    let mut rankings = Vec::new();
-    for cases in sequences.test().chunks(ranking::BATCH) {
-        let histories: Vec<&[u32]> = cases.iter().map(|case| case.history).collect();
-        for (history, scores) in histories.iter().zip(model.scores(&histories)?) {
-            let names = ranking::first(history, scores, K).into_iter().map(|id| model.items()[id as usize - 1].clone());
-            rankings.push(names.collect());
-        }
-    }
-    Ok(rankings)
-}
-
-impl SequenceKind {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Sasrec => "sasrec",
-            Self::Gru4rec => "gru4rec",
-        }
-    }
 }
 
 /// Learns, and leaves the best weights, the configuration, the items and the metrics in a folder.
@@ -268,6 +231,7 @@ mod tests {
 
     use super::*;
     use crate::interactions::Interaction;
+    use crate::sequences::Split;
     use crate::train::fit::WEIGHTS;
     use crate::train::learning::Learning;
     use rand::SeedableRng as _;
