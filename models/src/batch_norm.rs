@@ -63,12 +63,16 @@ pub(crate) struct ConditionalBatchNorm {
 }
 
 impl ConditionalBatchNorm {
+    /// The names of what belongs to classes.
+    pub(crate) const SCALES: &str = "scales";
+    pub(crate) const SHIFTS: &str = "shifts";
+
     /// Weights of [`BatchNorm`], and `scales` and `shifts`: vectors for each class, of which scales are what they have above 1.
     pub(crate) fn new(classes: usize, channels: usize, weights: &VarBuilder<'_>) -> Result<Self> {
         Ok(Self {
             norm: BatchNorm::new(channels, weights)?,
-            scales: embedding(classes, channels, weights.pp("scales"))?,
-            shifts: embedding(classes, channels, weights.pp("shifts"))?,
+            scales: embedding(classes, channels, weights.pp(Self::SCALES))?,
+            shifts: embedding(classes, channels, weights.pp(Self::SHIFTS))?,
         })
     }
 

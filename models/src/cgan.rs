@@ -142,6 +142,12 @@ impl Generator {
         Ok(Self { layers, config: config.clone() })
     }
 
+    /// Whether a weight of this name is what classes scale or shift features by.
+    #[must_use]
+    pub fn is_of_classes(name: &str) -> bool {
+        name.split('.').any(|part| [ConditionalBatchNorm::SCALES, ConditionalBatchNorm::SHIFTS].contains(&part))
+    }
+
     /// Pictures f32 `[pictures, side, side, channels]`, from 0 to 1, of noise f32 `[pictures, noise]` and classes u32 `[pictures]`.
     ///
     /// # Errors

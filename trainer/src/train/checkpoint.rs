@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Where training is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// With which it was begun.
-    pub settings: serde_json::Value,
+    pub settings: Value,
     /// Tells other data apart.
     pub data: String,
     /// Passes over all examples that are done.
@@ -58,8 +59,22 @@ impl Progress {
     pub fn check(&self, wanted: &Self, dir: &Path) -> Result<()> {
         let of =
             |what: &str| format!("{} has a checkpoint of {what}; name another folder, or remove it", dir.display());
-        ensure!(self.settings == wanted.settings, of("another configuration"));
+        ensure!(lasting(&self.settings) == lasting(&wanted.settings), of("another configuration"));
         ensure!(self.data == wanted.data, of("other data"));
         Ok(())
     }
+}
+
+/// Settings without what may change on the way: more passes or patience are a reason to go on, and what is done with the network in the end
+/// does not change it.
+fn lasting(settings: &Value) -> Value {
+    let mut settings = settings.clone();
+    for (section, names) in
+        [("/config/learning", &["epochs", "patience"][..]), ("/config", &["gate", "classified", "classifier_epochs"])]
+    {
+        if let Some(section) = settings.pointer_mut(section).and_then(Value::as_object_mut) {
+            section.retain(|name, _| !names.contains(&name.as_str()));
+        }
+    }
+    settings
 }

@@ -83,7 +83,7 @@ impl Fit<'_> {
         let Self { learning, dir, metric, .. } = *self;
         fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let mut optimizer = AdamW::new(by_name(variables))?;
-        let settings = self.lasting_settings();
+        let settings = self.settings.clone();
         let mut progress = Progress { settings, data: self.data.clone(), epoch: 0, steps: 0, best: None };
         if let Some((found, tensors)) = checkpoint::load(dir)? {
             found.check(&progress, dir)?;
@@ -124,16 +124,6 @@ impl Fit<'_> {
         let (best, best_epoch) = progress.best.context("no pass was made")?;
         curve::draw(&dir.join("curve.svg"), &log.points()?, metric, best_epoch)?;
         Ok(Fitted { best, best_epoch, epochs: progress.epoch })
-    }
-
-    /// More epochs or patience are a reason to go on.
-    fn lasting_settings(&self) -> Value {
-        let mut settings = self.settings.clone();
-        if let Some(learning) = settings.pointer_mut("/config/learning").and_then(Value::as_object_mut) {
-            learning.remove("epochs");
-            learning.remove("patience");
-        }
-        settings
     }
 }
 
