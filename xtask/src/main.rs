@@ -6,11 +6,13 @@ mod bench;
 mod cache;
 mod ci;
 mod demo;
+mod fashion_mnist;
 mod gpu;
 mod movies;
 mod programs;
 mod rotate;
 mod server;
+mod starter;
 
 use std::process::ExitCode;
 
@@ -41,6 +43,8 @@ enum Chore {
     Rotate(rotate::Rotate),
     /// Turn the films of the Movie Search Ranking Dataset into items.
     Movies(movies::Movies),
+    /// Learn the networks again that a new shop may start with.
+    Starter(starter::Starter),
 }
 
 fn main() -> ExitCode {
@@ -53,6 +57,7 @@ fn main() -> ExitCode {
         Chore::GpuCheck(check) => gpu::check::run(&check),
         Chore::Rotate(rotate) => rotate::run(&rotate),
         Chore::Movies(movies) => movies::run(&movies),
+        Chore::Starter(starter) => starter::run(&starter),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
