@@ -93,8 +93,20 @@ impl Clicks {
         Self::of(text_file::table(&files.interactions)?, files, look, known)
     }
 
+    /// The same by the fields of a network that was learnt, and no other columns.
+    pub(crate) fn read_by(files: &ClickFiles, fields: &Fields) -> Result<Self> {
+        Self::by(text_file::table(&files.interactions)?, files, fields)
+    }
+
     /// The same of examples that were read.
-    pub(crate) fn of(table: Table, files: &ClickFiles, look: &Look<'_>, known: Option<&Fields>) -> Result<Self> {
+    pub(crate) fn by(table: Table, files: &ClickFiles, fields: &Fields) -> Result<Self> {
+        let columns: Vec<String> = fields.0.iter().map(|field| field.name.clone()).collect();
+        let look = Look { columns: &columns, most_buckets: u32::MAX, most_words: usize::MAX };
+        Self::of(table, files, &look, Some(fields))
+    }
+
+    /// Examples that were read.
+    fn of(table: Table, files: &ClickFiles, look: &Look<'_>, known: Option<&Fields>) -> Result<Self> {
         ensure!(!table.rows.is_empty(), "{} has no examples", files.interactions.display());
         let (label, time) = (numbers(&table, &files.label)?, numbers(&table, "timestamp")?);
         let mut order: Vec<usize> = (0..table.rows.len()).collect();

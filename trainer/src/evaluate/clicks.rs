@@ -8,7 +8,7 @@ use serde_json::json;
 use vitrine_models::{ClickModel, DeviceSpec};
 
 use crate::click_metrics::{self, ClickScores};
-use crate::clicks::{ClickFiles, Clicks, Look};
+use crate::clicks::{ClickFiles, Clicks};
 use crate::print::print_table;
 use crate::reliability;
 use crate::train::{ClickKind, learnt};
@@ -52,15 +52,12 @@ impl EvaluateClicks {
         Ok(())
     }
 
-    /// How well the network in a folder foretells.
+    /// How well the network in a folder foretells, by the fields that it was learnt with.
     fn score(&self, folder: &Path) -> Result<ClickScores> {
         let model = ClickModel::load(folder, &DeviceSpec::Cpu)?;
-        let fields = model.fields();
-        let names: Vec<String> = fields.0.iter().map(|field| field.name.clone()).collect();
-        let look = Look { columns: &names, most_buckets: u32::MAX, most_words: usize::MAX };
-        let clicks = Clicks::read(&self.files, &look, Some(fields))?;
+        let clicks = Clicks::read_by(&self.files, model.fields())?;
         let examples = if self.all { 0..clicks.clicked.len() } else { clicks.test() };
-        let chances = model.chances(&clicks.encoded.part(examples.clone(), fields.slots()))?;
+        let chances = model.chances(&clicks.encoded.part(examples.clone(), model.fields().slots()))?;
         Ok(click_metrics::score(&clicks.foretold(examples, |at| chances[at])))
     }
 }

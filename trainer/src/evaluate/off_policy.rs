@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::json;
 use vitrine_models::{ClickModel, DeviceSpec};
 
-use crate::clicks::{ClickFiles, Clicks, Look, numbers};
+use crate::clicks::{ClickFiles, Clicks, numbers};
 use crate::metrics::{Mean, mean};
 use crate::print::{figure, print_table};
 use crate::text_file::{self, Table};
@@ -91,18 +91,16 @@ impl OffPolicy {
     fn impressions(&self) -> Result<Vec<Impression>> {
         let model = ClickModel::load(&self.folder, &DeviceSpec::Cpu)?;
         let fields = model.fields();
-        let names: Vec<String> = fields.0.iter().map(|field| field.name.clone()).collect();
         let table = text_file::table(&self.files.interactions)?;
         let of_items = self.files.items.as_ref().context("--items must name the items that could have been shown")?;
         let items: Vec<String> = text_file::rows(of_items, ["item_id"])?.into_iter().map(|(_, [item])| item).collect();
         let (label, propensities) = (numbers(&table, &self.files.label)?, numbers(&table, &self.propensity)?);
         let item = table.column("item_id")?;
-        let look = Look { columns: &names, most_buckets: u32::MAX, most_words: usize::MAX };
         let mut impressions = Vec::with_capacity(table.rows.len());
         for first in (0..table.rows.len()).step_by(BATCH) {
             let part = first..(first + BATCH).min(table.rows.len());
             let candidates = candidates(&table, part.clone(), item, &items)?;
-            let chances = model.chances(&Clicks::of(candidates, &self.files, &look, Some(fields))?.encoded)?;
+            let chances = model.chances(&Clicks::by(candidates, &self.files, fields)?.encoded)?;
             for (place, chances) in part.zip(chances.chunks(items.len())) {
                 let (line, cells) = &table.rows[place];
                 let propensity = propensities[place];

@@ -11,13 +11,10 @@ use vitrine_models::{DeviceSpec, SequenceModel};
 use crate::baselines::{self, Baselines, Exam, Line, Neighbours};
 use crate::interactions::{self, Interaction, PastAndNext};
 use crate::sequences::Split;
-use crate::train::{first, learnt};
+use crate::train::{learnt, ranking};
 
 /// The length of rankings that are scored.
 const K: usize = 10;
-
-/// Histories that are scored together.
-const BATCH: usize = 256;
 
 /// What to measure.
 #[derive(Debug, Args)]
@@ -77,10 +74,10 @@ fn recommended(model: &SequenceModel, split: &PastAndNext) -> Result<Vec<Vec<Str
     let histories: Vec<Vec<u32>> = split.held_out.keys().map(known).collect();
     let mut rankings = vec![Vec::new(); histories.len()];
     let asked: Vec<usize> = (0..histories.len()).filter(|&user| !histories[user].is_empty()).collect();
-    for users in asked.chunks(BATCH) {
+    for users in asked.chunks(ranking::BATCH) {
         let asked: Vec<&[u32]> = users.iter().map(|&user| &histories[user][..]).collect();
         for ((&user, history), scores) in users.iter().zip(&asked).zip(model.scores(&asked)?) {
-            let names = first(history, scores, K).into_iter().map(|id| model.items()[id as usize - 1].clone());
+            let names = ranking::first(history, scores, K).into_iter().map(|id| model.items()[id as usize - 1].clone());
             rankings[user] = names.collect();
         }
     }

@@ -14,7 +14,7 @@ mod optimizer;
 mod parent;
 mod picture;
 mod picture_config;
-mod ranking;
+pub(crate) mod ranking;
 mod sequence;
 mod sequence_config;
 
@@ -30,7 +30,6 @@ pub use parent::Parent;
 pub use picture::{PictureReport, train_pictures};
 pub use picture_config::{PictureConfig, PictureKind};
 pub use ranking::Ranked;
-pub(crate) use ranking::first;
 pub use sequence::{SequenceReport, train_sequence};
 pub use sequence_config::{SequenceConfig, SequenceKind};
 
