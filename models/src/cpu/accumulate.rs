@@ -6,9 +6,6 @@ use super::kernels::{Kernels, Operation};
 use super::products::OnEach;
 use super::simd::Simd;
 
-/// Rows of a tile, of two vectors each: its sums fill twelve of the sixteen registers that AVX2 has.
-const ROWS: usize = 6;
-
 /// A matrix whose number in row r and column c is at `r · steps[0] + c · steps[1]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Matrix<'a> {
@@ -51,26 +48,61 @@ impl<K: Kernels> Operation<K> for Accumulate<'_> {
     unsafe fn run(self) {
         let Self { to, a, b, rows, columns, inner } = self;
         let width = 2 * K::Vector::LANES;
-        for column in (0..columns).step_by(width) {
-            for row in (0..rows).step_by(ROWS) {
-                let (to, b) = (&mut to[row * columns + column..], &b[column..]);
-                let a = Matrix { numbers: &a.numbers[row * a.steps[0]..], ..a };
-                let (tall, wide) = (ROWS.min(rows - row), width.min(columns - column));
-                if tall == ROWS && wide == width {
-                    // SAFETY: the tile lies in all three matrices, whose lengths were checked.
-                    unsafe { tile::<K::Vector>(to, a, b, columns, inner) };
-                } else {
-                    some_of_a_tile(to, a, b, [tall, wide], columns, inner);
+        let whole = columns / width * width;
+        // SAFETY: the caller's; two vectors lie at each step of `b` and `to`, whose lengths were checked.
+        unsafe {
+            for column in (0..whole).step_by(width) {
+                down_the_rows::<K>(&mut to[column..], a, &b[column..], [rows, columns, inner]);
+            }
+            if whole < columns {
+                // The last columns, filled up with zeros.
+                let (mut wide_b, mut wide_to) = (vec![0.0; inner * width], vec![0.0; rows * width]);
+                for (wide, b) in wide_b.chunks_exact_mut(width).zip(b.chunks_exact(columns)) {
+                    wide[..columns - whole].copy_from_slice(&b[whole..]);
+                }
+                down_the_rows::<K>(&mut wide_to, a, &wide_b, [rows, width, inner]);
+                for (to, wide) in to.chunks_exact_mut(columns).zip(wide_to.chunks_exact(width)) {
+                    to[whole..].iter_mut().zip(wide).for_each(|(to, sum)| *to += sum);
                 }
             }
         }
     }
 }
 
+/// Two vectors of columns, for all rows: twelve rows of sums fill 24 of the 32 registers that AVX-512 has, six rows twelve of AVX2's sixteen.
+///
 /// # Safety
-/// As for [`Simd`]; `a` has [`ROWS`] rows, `b` and `to` two vectors at each of their steps.
+/// As for [`Simd`]; `b` and `to` have two vectors at each of their steps, `a` so many rows and columns.
 #[inline(always)]
-unsafe fn tile<V: Simd>(to: &mut [f32], a: Matrix<'_>, b: &[f32], columns: usize, inner: usize) {
+unsafe fn down_the_rows<K: Kernels>(to: &mut [f32], a: Matrix<'_>, b: &[f32], [rows, columns, inner]: [usize; 3]) {
+    let mut row = 0;
+    while row < rows {
+        let to = &mut to[row * columns..];
+        let a = Matrix { numbers: &a.numbers[row * a.steps[0]..], ..a };
+        // SAFETY: the caller's.
+        row += unsafe {
+            match rows - row {
+                12.. if K::ROWS >= 12 => tile::<K::Vector, 12>(to, a, b, columns, inner),
+                6.. => tile::<K::Vector, 6>(to, a, b, columns, inner),
+                3.. => tile::<K::Vector, 3>(to, a, b, columns, inner),
+                _ => tile::<K::Vector, 1>(to, a, b, columns, inner),
+            }
+        };
+    }
+}
+
+/// Returns how many rows it has: `ROWS`.
+///
+/// # Safety
+/// As for [`Simd`]; `a` has `ROWS` rows, `b` and `to` two vectors at each of their steps.
+#[inline(always)]
+unsafe fn tile<V: Simd, const ROWS: usize>(
+    to: &mut [f32],
+    a: Matrix<'_>,
+    b: &[f32],
+    columns: usize,
+    inner: usize,
+) -> usize {
     // SAFETY: the caller's.
     unsafe {
         let mut sums = [[V::splat(0.0); 2]; ROWS];
@@ -94,18 +126,7 @@ unsafe fn tile<V: Simd>(to: &mut [f32], a: Matrix<'_>, b: &[f32], columns: usize
             to = to.wrapping_add(columns);
         }
     }
-}
-
-/// At the edges.
-#[inline(always)]
-fn some_of_a_tile(to: &mut [f32], a: Matrix<'_>, b: &[f32], [tall, wide]: [usize; 2], columns: usize, inner: usize) {
-    for row in 0..tall {
-        let to = &mut to[row * columns..][..wide];
-        for at in 0..inner {
-            let a = a.numbers[row * a.steps[0] + at * a.steps[1]];
-            to.iter_mut().zip(&b[at * columns..][..wide]).for_each(|(to, b)| *to += a * b);
-        }
-    }
+    ROWS
 }
 
 #[cfg(test)]
