@@ -2,6 +2,7 @@
 //! is kept is the mean of the generator's weights over many steps ("The Unusual Effectiveness of Averaging in GAN Training", Yazıcı et al.
 //! 2019, <https://arxiv.org/abs/1806.04498>), after the pass whose pictures were most like real ones.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -218,6 +219,10 @@ impl Making<'_> {
             test: self.pictures.test.clone(),
         };
         let dir = self.out.join("classifier");
+        if dir.exists() {
+            // From the pictures of an earlier pass.
+            fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+        }
         Ok(train_pictures(&config, PictureKind::Cnn, &pictures, None, &dir)?.test.accuracy.value)
     }
 
@@ -287,8 +292,6 @@ impl Learner for Making<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
     use crate::pictures::dots;
     use crate::train::fit::WEIGHTS;
@@ -321,8 +324,10 @@ mod tests {
         };
         let (report, whole) = train(&small(60), "whole");
         assert!(report.made.consistency > 0.8, "{report:?}");
-        // What is done in the end may be another matter each time.
-        train(&GanConfig { classified: 20, classifier_epochs: 1, ..small(7) }, "parts");
+        // What is done in the end may be another matter each time, and is done anew.
+        let classified = |epochs| GanConfig { classified: 20, classifier_epochs: 1, ..small(epochs) };
+        train(&classified(6), "parts");
+        train(&classified(7), "parts");
         assert!(train(&small(60), "parts").1 == whole, "going on");
         let model = PictureGenerator::load(&dir.path().join("whole"), &DeviceSpec::Cpu).unwrap();
         let checked = model.check_golden(&dir.path().join("whole"), 1e-6).unwrap();
