@@ -9,16 +9,13 @@ use std::arch::x86_64::{
 
 use super::Isa;
 use super::avx2::{Avx2, Eight, EightSums};
-use super::grid::whole;
+use super::int16::{self, Pair};
 use super::kernels::{Kernels, runs_with};
 use super::simd::{Accumulator, Sums as _};
 
 /// Only [`Kernels::detect`] makes one.
 #[derive(Clone, Copy)]
 pub(super) struct Avx2Int16(Avx2);
-
-/// Two whole numbers.
-pub(super) type Pair = [i16; 2];
 
 impl Accumulator<Eight> for EightSums {
     #[inline(always)]
@@ -57,13 +54,11 @@ impl Kernels for Avx2Int16 {
     runs_with!("avx2,fma,f16c");
 
     fn unit(numbers: &[f32]) -> Pair {
-        [0, 1].map(|at| numbers.get(at).map_or(0, |number| whole(*number) as i16))
+        int16::pair(numbers)
     }
 
     fn across(rows: &[&[Pair]], to: &mut [Pair]) {
-        for (number, to) in to.iter_mut().enumerate() {
-            *to = [0, 1].map(|row| rows.get(row).map_or(0, |row| row[number / 2][number % 2]));
-        }
+        int16::across(rows, to);
     }
 
     #[inline(always)]

@@ -21,7 +21,7 @@ pub(super) struct Avx512(());
 pub(super) struct Sixteen(pub(super) __m512);
 
 #[derive(Clone, Copy)]
-pub(super) struct SixteenSums(__m512i);
+pub(super) struct SixteenSums(pub(super) __m512i);
 
 // SAFETY of every block below: the caller's, as `Simd` asks for it: the CPU has the instruction, pointers are good for a
 // vector. Loads and stores need no alignment.

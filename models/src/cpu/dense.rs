@@ -18,7 +18,9 @@ pub(crate) trait CpuLinear: Send + Sync {
 pub(crate) fn linear(isa: Isa, weights: &[f32], bias: &[f32]) -> CandleResult<Box<dyn CpuLinear>> {
     #[cfg(target_arch = "x86_64")]
     match isa {
-        Isa::Amx | Isa::Avx512Bf16 | Isa::Avx512 => return Ok(pack(on::<super::avx512::Avx512>()?, weights, bias)),
+        Isa::Amx | Isa::Avx512Int16 | Isa::Avx512Bf16 | Isa::Avx512 => {
+            return Ok(pack(on::<super::avx512::Avx512>()?, weights, bias));
+        }
         Isa::Avx2Int16 | Isa::Avx2 => return Ok(pack(on::<super::avx2::Avx2>()?, weights, bias)),
         Isa::Portable => {}
     }

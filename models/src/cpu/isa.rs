@@ -9,6 +9,8 @@ use crate::ModelError;
 pub enum Isa {
     /// AMX's tiles of bf16, beside AVX-512 with BF16.
     Amx,
+    /// AVX-512 (F and BW) with VNNI: products of whole numbers of 16 bits.
+    Avx512Int16,
     /// AVX-512 (F and BW) with BF16.
     Avx512Bf16,
     /// AVX-512 (F and BW).
@@ -26,7 +28,8 @@ const VARIABLE: &str = "VITRINE_CPU_ISA";
 
 impl Isa {
     /// All of them, the quickest first.
-    const ALL: [Self; 6] = [Self::Amx, Self::Avx512Bf16, Self::Avx512, Self::Avx2Int16, Self::Avx2, Self::Portable];
+    const ALL: [Self; 7] =
+        [Self::Amx, Self::Avx512Int16, Self::Avx512Bf16, Self::Avx512, Self::Avx2Int16, Self::Avx2, Self::Portable];
 
     /// Those that this CPU has, the quickest first.
     pub fn available() -> impl Iterator<Item = Self> {
@@ -46,7 +49,7 @@ impl Isa {
 
     /// Whether its products round what they take to 16 bits.
     pub fn rounds(self) -> bool {
-        matches!(self, Self::Amx | Self::Avx512Bf16 | Self::Avx2Int16)
+        matches!(self, Self::Amx | Self::Avx512Int16 | Self::Avx512Bf16 | Self::Avx2Int16)
     }
 
     fn named(name: &str) -> Result<Self, ModelError> {
@@ -64,6 +67,7 @@ impl fmt::Display for Isa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Amx => "amx",
+            Self::Avx512Int16 => "avx512int16",
             Self::Avx512Bf16 => "avx512bf16",
             Self::Avx512 => "avx512",
             Self::Avx2Int16 => "avx2int16",

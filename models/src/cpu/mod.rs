@@ -3,7 +3,8 @@
 //! ```text
 //! load ──▶ network ── attention ── linear ──▶ tile, finish, norm, softmax   written once, over
 //!             │                                  kernels, simd              what an instruction set offers:
-//!        blocks, team, rates                     portable, avx2, avx2int16 with a grid, avx512, avx512bf16, amx with tiles
+//!        blocks, team, rates                     portable, avx2, avx512, avx512bf16, amx with tiles,
+//!                                                avx2int16 and avx512int16 with a grid
 //! ```
 //!
 //! - [`Isa`]: the instruction sets, and which of them is used.
@@ -30,11 +31,15 @@ mod avx2int16;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx512bf16;
+#[cfg(target_arch = "x86_64")]
+mod avx512int16;
 mod bf16;
 mod blocks;
 mod dense;
 mod finish;
 mod grid;
+#[cfg(target_arch = "x86_64")]
+mod int16;
 mod isa;
 mod kernels;
 mod linear;
@@ -93,6 +98,8 @@ pub(crate) fn load(
         #[cfg(target_arch = "x86_64")]
         Isa::Amx => load_for::<amx::Amx>(config, cost, weights),
         #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Int16 => load_for::<avx512int16::Avx512Int16>(config, cost, weights),
+        #[cfg(target_arch = "x86_64")]
         Isa::Avx512Bf16 => load_for::<avx512bf16::Avx512Bf16>(config, cost, weights),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => load_for::<avx512::Avx512>(config, cost, weights),
@@ -118,6 +125,8 @@ impl Isa {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Amx => amx::Amx::detect().is_some(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Int16 => avx512int16::Avx512Int16::detect().is_some(),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Bf16 => avx512bf16::Avx512Bf16::detect().is_some(),
             #[cfg(target_arch = "x86_64")]

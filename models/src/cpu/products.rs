@@ -56,7 +56,8 @@ impl Products {
     pub fn on(isa: Isa) -> Self {
         #[cfg(target_arch = "x86_64")]
         {
-            let wide = matches!(isa, Isa::Amx | Isa::Avx512Bf16 | Isa::Avx512).then(Avx512::detect).flatten();
+            let is_wide = matches!(isa, Isa::Amx | Isa::Avx512Int16 | Isa::Avx512Bf16 | Isa::Avx512);
+            let wide = is_wide.then(Avx512::detect).flatten();
             let narrow = (isa != Isa::Portable).then(Avx2::detect).flatten();
             if let Some(kind) = wide.map(Kind::Avx512).or(narrow.map(Kind::Avx2)) {
                 return Self(kind);

@@ -23,6 +23,7 @@ macro_rules! for_each_isa {
             $check::<super::avx2int16::Avx2Int16>($($argument),*);
             $check::<super::avx512::Avx512>($($argument),*);
             $check::<super::avx512bf16::Avx512Bf16>($($argument),*);
+            $check::<super::avx512int16::Avx512Int16>($($argument),*);
             $check::<super::amx::Amx>($($argument),*);
         }
     };
