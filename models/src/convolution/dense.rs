@@ -77,18 +77,23 @@ fn lay<'a>(plan: &Plan, pictures: &'a [f32], lines: Range<usize>, laid: &'a mut 
         let line = plan.width * channels;
         return &pictures[lines.start * line..lines.end * line];
     }
-    laid.clear();
+    // What was laid out before is written over, zeros and all.
     laid.resize(lines.len() * plan.across * seen, 0.0);
     let mut rows = laid.chunks_exact_mut(seen.max(1));
     for line in lines {
         let (picture, down) = (line / plan.down * plan.picture(), line % plan.down);
         for (across, row) in rows.by_ref().take(plan.across).enumerate() {
             let (column, inside) = plan.columns(across);
+            let inside = inside.start * channels..inside.end * channels;
             for (of_window, row) in row.chunks_exact_mut(side * channels).enumerate() {
-                let Some(line) = plan.picture_line(down, of_window) else { continue };
+                let Some(line) = plan.picture_line(down, of_window) else {
+                    row.fill(0.0);
+                    continue;
+                };
                 let from = picture + (line * plan.width + column) * channels;
-                let row = &mut row[inside.start * channels..inside.end * channels];
-                row.copy_from_slice(&pictures[from..from + row.len()]);
+                row[..inside.start].fill(0.0);
+                row[inside.clone()].copy_from_slice(&pictures[from..from + inside.len()]);
+                row[inside.end..].fill(0.0);
             }
         }
     }

@@ -7,6 +7,9 @@ use super::Windows;
 /// So many numbers are laid out together: half of what a core's second cache holds.
 const BLOCK: usize = 1 << 16;
 
+/// But so many windows at least: a large kernel comes from the third cache for each block.
+const FEWEST_WINDOWS: usize = 128;
+
 /// The sizes of one convolution.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan {
@@ -55,7 +58,7 @@ impl Plan {
 
     /// Lines of windows that are laid out together.
     pub(super) fn block(&self) -> usize {
-        let rows = (BLOCK / self.seen().max(1)).max(1);
+        let rows = (BLOCK / self.seen().max(1)).max(FEWEST_WINDOWS);
         rows.div_ceil(self.across.max(1))
     }
 

@@ -45,10 +45,13 @@ pub(crate) fn sum_of_parts(rows: usize, length: usize, add: impl Fn(Range<usize>
         add(part, &mut sum);
         sum
     });
+    let sums: Vec<Vec<f32>> = sums.collect();
     let mut total = vec![0.0; length];
-    for sum in sums.collect::<Vec<Vec<f32>>>() {
-        total.iter_mut().zip(sum).for_each(|(total, sum)| *total += sum);
-    }
+    total.par_chunks_mut(BLOCK).enumerate().for_each(|(place, total)| {
+        for sum in &sums {
+            total.iter_mut().zip(&sum[place * BLOCK..]).for_each(|(total, sum)| *total += sum);
+        }
+    });
     total
 }
 
