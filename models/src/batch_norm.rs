@@ -43,14 +43,21 @@ impl BatchNorm {
             return normalize(rows, &self.scale, &self.shift, &running, self.epsilon, true, then);
         }
         let moments = moments(rows)?;
-        let count = rows.elem_count() / moments.mean.len().max(1);
+        if mode.moves() {
+            self.move_to(&moments, rows.elem_count() / moments.mean.len().max(1))?;
+        }
+        normalize(rows, &self.scale, &self.shift, &moments, self.epsilon, false, then)
+    }
+
+    /// Moves the running ones towards those of a batch of so many rows.
+    fn move_to(&self, moments: &Moments, rows: usize) -> Result<()> {
         // The variance of what the batch was drawn from.
-        let unbiased = count as f64 / count.saturating_sub(1).max(1) as f64;
+        let unbiased = rows as f64 / rows.saturating_sub(1).max(1) as f64;
         for (running, new, by) in [(&self.mean, &moments.mean, 1.0), (&self.variance, &moments.variance, unbiased)] {
             let new = Tensor::new(&new[..], running.device())?;
             running.set(&((running.as_tensor() * (1.0 - self.momentum))? + (new * (self.momentum * by))?)?)?;
         }
-        normalize(rows, &self.scale, &self.shift, &moments, self.epsilon, false, then)
+        Ok(())
     }
 }
 

@@ -224,6 +224,21 @@ impl Discriminator {
         })
     }
 
+    /// Lets the singular values of its weights follow them: before each batch that is learnt.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn follow(&self) -> Result<()> {
+        match &self.layers {
+            DiscriminatorLayers::Dense(layers) => layers.iter().try_for_each(SpectralLinear::follow)?,
+            DiscriminatorLayers::Convolutional { halving, last } => {
+                halving.iter().chain([last]).try_for_each(SpectralConv2d::follow)?;
+            }
+        }
+        self.output.follow()?;
+        self.classes.follow()
+    }
+
     /// How real each picture of its class looks, f32 `[pictures]`: above 0 real, below it made. Pictures are f32 `[pictures, side, side,
     /// channels]` with numbers from 0 to 1, classes u32 `[pictures]`. It learns, and its gradient reaches its weights, in the mode for it
     /// only.

@@ -21,6 +21,7 @@
 //! (`vitrine-registry`), and which rows run together and when (the server's batcher, helped by
 //! [`TextEncoder::cost`]).
 
+mod adamw;
 mod backend;
 mod batch_norm;
 mod bert;
@@ -60,6 +61,7 @@ mod tokenizer;
 mod training;
 mod weights;
 
+pub use adamw::AdamW;
 pub use backend::Backend;
 pub use cgan::{CganConfig, Discriminator, GanLayers, GanLoss, Generator};
 pub use click_model::{ClickModel, ClickSpec};

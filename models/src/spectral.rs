@@ -23,16 +23,19 @@ impl Norm {
         Ok(Self { vector: Var::from_tensor(&weights.get_with_hints((outputs, 1), "singular", start)?)? })
     }
 
+    /// A step of the power iteration.
+    fn follow(&self, weight: &Tensor) -> Result<()> {
+        let matrix = weight.flatten_from(1)?.detach();
+        let right = unit(&matrix.t()?.matmul(&self.vector.as_detached_tensor())?)?;
+        self.vector.set(&unit(&matrix.matmul(&right)?)?)
+    }
+
     /// The weight over its largest singular value.
     fn apply(&self, weight: &Tensor, mode: &Mode<'_>) -> Result<Tensor> {
         let weight = of(weight, mode);
         let matrix = weight.flatten_from(1)?;
-        let (fixed, vector) = (matrix.detach(), self.vector.as_detached_tensor());
-        let right = unit(&fixed.t()?.matmul(&vector)?)?;
-        let left = if mode.learns() { unit(&fixed.matmul(&right)?)? } else { vector };
-        if mode.learns() {
-            self.vector.set(&left)?;
-        }
+        let left = self.vector.as_detached_tensor();
+        let right = unit(&matrix.detach().t()?.matmul(&left)?)?;
         let largest = left.t()?.matmul(&matrix)?.matmul(&right)?;
         weight.broadcast_div(&largest.reshape(vec![1; weight.rank()])?)
     }
@@ -65,6 +68,11 @@ impl SpectralLinear {
         })
     }
 
+    /// Before each batch that is learnt.
+    pub(crate) fn follow(&self) -> Result<()> {
+        self.norm.follow(&self.weight)
+    }
+
     pub(crate) fn forward(&self, rows: &Tensor, mode: &Mode<'_>) -> Result<Tensor> {
         linear(rows, &self.norm.apply(&self.weight, mode)?, &of(&self.bias, mode))
     }
@@ -87,6 +95,11 @@ impl SpectralConv2d {
         })
     }
 
+    /// Before each batch that is learnt.
+    pub(crate) fn follow(&self) -> Result<()> {
+        self.norm.follow(&self.kernel)
+    }
+
     pub(crate) fn forward(&self, pictures: &Tensor, windows: Windows, mode: &Mode<'_>) -> Result<Tensor> {
         let convolved = convolve(pictures, &self.norm.apply(&self.kernel, mode)?, windows)?;
         add_bias(&convolved, &of(&self.bias, mode))
@@ -104,6 +117,11 @@ impl SpectralEmbedding {
     pub(crate) fn new(classes: usize, width: usize, weights: &VarBuilder<'_>) -> Result<Self> {
         let vectors = weights.get_with_hints((classes, width), "weight", Init::Const(0.0))?;
         Ok(Self { vectors, norm: Norm::new(classes, weights)? })
+    }
+
+    /// Before each batch that is learnt.
+    pub(crate) fn follow(&self) -> Result<()> {
+        self.norm.follow(&self.vectors)
     }
 
     pub(crate) fn forward(&self, classes: &Tensor, mode: &Mode<'_>) -> Result<Tensor> {

@@ -11,23 +11,39 @@ use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use crate::fused::{layer_norm, times};
 
 /// What a forward pass is for.
-pub struct Mode<'a>(Option<&'a mut StdRng>);
+pub struct Mode<'a> {
+    /// While learning.
+    random: Option<&'a mut StdRng>,
+    /// Whether what is learnt without a gradient moves.
+    moves: bool,
+}
 
 impl<'a> Mode<'a> {
     /// To answer: nothing is dropped.
     #[must_use]
     pub fn serving() -> Self {
-        Self(None)
+        Self { random: None, moves: false }
     }
 
     /// To learn: parts are dropped at random.
     pub fn training(random: &'a mut StdRng) -> Self {
-        Self(Some(random))
+        Self { random: Some(random), moves: true }
+    }
+
+    /// The same beside another part of the batch: what is learnt without a gradient, as running means, is moved by that one only.
+    #[must_use]
+    pub fn beside(self) -> Self {
+        Self { moves: false, ..self }
     }
 
     /// Whether it is to learn.
     pub(crate) fn learns(&self) -> bool {
-        self.0.is_some()
+        self.random.is_some()
+    }
+
+    /// Whether what is learnt without a gradient moves.
+    pub(crate) fn moves(&self) -> bool {
+        self.moves
     }
 
     /// "Dropout" (Srivastava et al. 2014): sets a part of the numbers to 0 and makes the others larger, so that the mean
@@ -36,7 +52,7 @@ impl<'a> Mode<'a> {
     /// # Errors
     /// The device failed.
     pub fn dropout(&mut self, numbers: &Tensor, rate: f32) -> Result<Tensor> {
-        let Some(random) = &mut self.0 else { return Ok(numbers.clone()) };
+        let Some(random) = &mut self.random else { return Ok(numbers.clone()) };
         if rate <= 0.0 {
             return Ok(numbers.clone());
         }

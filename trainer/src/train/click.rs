@@ -18,7 +18,7 @@ use super::click_config::{ClickConfig, ClickKind};
 use super::fit::{self, Fit, Learner};
 use super::learning::{self, How};
 use super::learnt::{self, Learnt};
-use super::optimizer::{AdamW, Rule};
+use super::optimizer::{Optimizer, Rule};
 use super::parent::Parent;
 use crate::click_metrics::{self, ClickScores, Foretold};
 use crate::clicks::{ClickFiles, Clicks, Look};
@@ -210,7 +210,7 @@ impl Learner for Clicking<'_> {
         fit::shuffled(self.clicks.learning(), self.config.learning.batch, random)
     }
 
-    fn step(&self, places: &Self::Batch, random: &mut StdRng, optimizer: &mut AdamW, rule: Rule) -> Result<f64> {
+    fn step(&self, places: &Self::Batch, random: &mut StdRng, optimizer: &mut Optimizer, rule: Rule) -> Result<f64> {
         let clicked: Vec<f32> = places.iter().map(|&place| f32::from(u8::from(self.clicks.clicked[place]))).collect();
         let logits = self.logits(places, &mut Mode::training(random))?;
         let loss = cross_entropy_of_odds(&logits, &Tensor::new(clicked, &Device::Cpu)?)?;

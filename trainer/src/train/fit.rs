@@ -21,7 +21,7 @@ use vitrine_models::by_name;
 use super::checkpoint::{self, Progress};
 use super::curve::{self, Point};
 use super::learning::Learning;
-use super::optimizer::{AdamW, Rule};
+use super::optimizer::{Optimizer, Rule};
 
 /// The best weights.
 pub const WEIGHTS: &str = "model.safetensors";
@@ -35,7 +35,7 @@ pub trait Learner {
     fn batches(&self, random: &mut StdRng) -> Vec<Self::Batch>;
 
     /// Learns a batch, by whatever losses, and returns the one that is to be shown.
-    fn step(&self, batch: &Self::Batch, random: &mut StdRng, optimizer: &mut AdamW, rule: Rule) -> Result<f64>;
+    fn step(&self, batch: &Self::Batch, random: &mut StdRng, optimizer: &mut Optimizer, rule: Rule) -> Result<f64>;
 
     /// How good the network is at what it has not learnt from. More is better.
     fn validate(&self) -> Result<f64>;
@@ -82,7 +82,7 @@ impl Fit<'_> {
     fn learn(&self, learner: &impl Learner, variables: &VarMap) -> Result<Fitted> {
         let Self { learning, dir, metric, .. } = *self;
         fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        let mut optimizer = AdamW::new(by_name(variables))?;
+        let mut optimizer = Optimizer::new(by_name(variables));
         let settings = self.settings.clone();
         let mut progress = Progress { settings, data: self.data.clone(), epoch: 0, steps: 0, best: None };
         if let Some((found, tensors)) = checkpoint::load(dir)? {
@@ -116,7 +116,7 @@ impl Fit<'_> {
                 candle_core::safetensors::save(&kept(), &weights)
                     .with_context(|| format!("cannot write {}", weights.display()))?;
             }
-            checkpoint::save(dir, &progress, &optimizer.tensors())?;
+            checkpoint::save(dir, &progress, &optimizer.tensors()?)?;
             log.write(&progress, loss, score)?;
         }
         log.bar.finish_and_clear();

@@ -13,6 +13,7 @@ use clap::Args;
 use image::{DynamicImage, GrayImage, RgbImage};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
+use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::json;
 use vitrine_models::{
@@ -21,9 +22,10 @@ use vitrine_models::{
 
 use super::fit::{self, Fit, Learner};
 use super::gan_config::{GanConfig, named};
+use super::halves::{self, Half};
 use super::learning::{self, How};
 use super::learnt::Learnt;
-use super::optimizer::{AdamW, Rule};
+use super::optimizer::{Optimizer, Rule, Slope};
 use super::parent::Parent;
 use super::picture::train_pictures;
 use super::picture_config::{PictureConfig, PictureKind};
@@ -191,7 +193,31 @@ struct Making<'a> {
     out: &'a Path,
 }
 
+/// Pictures that the generator can still learn from.
+struct Made {
+    pictures: Tensor,
+    classes: Tensor,
+    /// What part of the batch they are.
+    share: f64,
+}
+
 impl Making<'_> {
+    /// Makes as many pictures as a half of a batch has; what the discriminator is to learn from both.
+    fn discriminate(&self, batch: usize, mut half: Half<'_, usize>) -> Result<(Slope, Made)> {
+        let count = half.examples.len();
+        let (real, classes) = self.config.vary.batch(&self.pictures.learning, half.examples, &mut half.random)?;
+        let classes = Tensor::new(classes, &Device::Cpu)?;
+        let seeds: Vec<u64> = half.examples.iter().map(|_| half.random.random()).collect();
+        let pictures = self.generator.forward(&self.noise(seeds.into_iter())?, &classes, &mut half.mode())?;
+        let both = Tensor::cat(&[&real, &pictures.detach()], 0)?;
+        let twice = Tensor::cat(&[&classes, &classes], 0)?;
+        let verdicts = self.discriminator.forward(&both, &twice, &half.mode())?;
+        let (of_real, of_made) = (verdicts.narrow(0, 0, count)?, verdicts.narrow(0, count, count)?);
+        let share = count as f64 / batch as f64;
+        let slope = Slope::of(&self.config.loss.discriminator(&of_real, &of_made)?, share)?;
+        Ok((slope, Made { pictures, classes, share }))
+    }
+
     fn noise(&self, seeds: impl Iterator<Item = u64>) -> Result<Tensor> {
         let noise: Vec<f32> = seeds.flat_map(|seed| self.networks.noise_of(seed)).collect();
         Ok(Tensor::from_vec(noise, ((), self.config.noise), &Device::Cpu)?)
@@ -254,25 +280,20 @@ impl Learner for Making<'_> {
         fit::shuffled(0..self.pictures.learning.len(), self.config.learning.batch, random)
     }
 
-    fn step(&self, places: &Self::Batch, random: &mut StdRng, optimizer: &mut AdamW, rule: Rule) -> Result<f64> {
-        let config = self.config;
-        let (real, classes) = config.vary.batch(&self.pictures.learning, places, random)?;
-        let classes = Tensor::new(classes, &Device::Cpu)?;
-        let seeds: Vec<u64> = places.iter().map(|_| random.random()).collect();
-        let noise = self.noise(seeds.into_iter())?;
-        let made = self.generator.forward(&noise, &classes, &mut Mode::training(random))?;
-        let both = Tensor::cat(&[&real, &made.detach()], 0)?;
-        let twice = Tensor::cat(&[&classes, &classes], 0)?;
-        let verdicts = self.discriminator.forward(&both, &twice, &Mode::training(random))?;
-        let (of_real, of_made) =
-            (verdicts.narrow(0, 0, places.len())?, verdicts.narrow(0, places.len(), places.len())?);
-        let faster = Rule { learning_rate: rule.learning_rate * config.discriminator_rate, ..rule };
-        optimizer.step(&config.loss.discriminator(&of_real, &of_made)?, faster)?;
+    fn step(&self, places: &Self::Batch, random: &mut StdRng, optimizer: &mut Optimizer, rule: Rule) -> Result<f64> {
+        self.discriminator.follow()?;
+        let learnt = halves::of(places, random).into_par_iter().map(|half| self.discriminate(places.len(), half));
+        let (slopes, made): (Vec<_>, Vec<_>) = learnt.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+        let faster = Rule { learning_rate: rule.learning_rate * self.config.discriminator_rate, ..rule };
+        optimizer.step_by(&slopes, faster)?;
 
-        let verdicts = self.discriminator.forward(&made, &classes, &Mode::serving())?;
-        let loss = optimizer.step(&config.loss.generator(&verdicts)?, rule)?;
+        let slopes = made.into_par_iter().map(|Made { pictures, classes, share }| {
+            let verdicts = self.discriminator.forward(&pictures, &classes, &Mode::serving())?;
+            Ok(Slope::of(&self.config.loss.generator(&verdicts)?, share)?)
+        });
+        let loss = optimizer.step_by(&slopes.collect::<Result<Vec<_>>>()?, rule)?;
         // At first the mean is of few steps.
-        let stays = config.average.min((1.0 + f64::from(rule.step)) / (10.0 + f64::from(rule.step)));
+        let stays = self.config.average.min((1.0 + f64::from(rule.step)) / (10.0 + f64::from(rule.step)));
         for (mean, learner) in &self.averaged {
             mean.set(&((mean.as_tensor() * stays)? + (learner.as_tensor() * (1.0 - stays))?)?)?;
         }

@@ -7,6 +7,7 @@ mod curve;
 mod fit;
 mod gan;
 mod gan_config;
+mod halves;
 mod learning;
 pub(crate) mod learnt;
 mod negatives;

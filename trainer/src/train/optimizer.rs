@@ -1,25 +1,27 @@
-//! "Decoupled Weight Decay Regularization" (Loshchilov & Hutter 2019, <https://arxiv.org/abs/1711.05101>): AdamW, whose state can be
-//! kept and taken up again, as that of `candle-nn` cannot. Gradients are clipped by their common length first (Pascanu et al. 2013).
+//! AdamW over named variables, whose state can be kept and taken up again, as that of `candle-nn` cannot. Gradients are clipped by their
+//! common length first ("On the difficulty of training Recurrent Neural Networks", Pascanu et al. 2013).
 
 use std::collections::{BTreeMap, HashMap};
 
 use candle_core::backprop::GradStore;
-use candle_core::{Result, Tensor, Var};
+use candle_core::{Device, Result, Tensor, Var};
+use rayon::prelude::*;
+use vitrine_models::AdamW;
 
+/// How much of the running mean of squares is kept.
 const BETA_2: f64 = 0.999;
-const EPSILON: f64 = 1e-8;
 
 /// The optimiser of named variables.
-pub struct AdamW {
+pub struct Optimizer {
     variables: BTreeMap<String, Var>,
     /// Running means of each gradient and of its square.
-    moments: BTreeMap<String, [Tensor; 2]>,
+    means: BTreeMap<String, [Vec<f32>; 2]>,
 }
 
 /// How to change the variables.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
-    /// Counted from 1: the running means begin at 0, and are too small at first.
+    /// Counted from 1.
     pub step: i32,
     pub learning_rate: f64,
     /// How much of the running mean of gradients is kept.
@@ -30,63 +32,94 @@ pub struct Rule {
     pub clip: f64,
 }
 
-impl AdamW {
-    pub fn new(variables: BTreeMap<String, Var>) -> Result<Self> {
-        let zeros = |variable: &Var| -> Result<_> { Ok([variable.zeros_like()?, variable.zeros_like()?]) };
-        let moments = variables.iter().map(|(name, variable)| Ok((name.clone(), zeros(variable)?)));
-        Ok(Self { moments: moments.collect::<Result<_>>()?, variables })
+/// The loss of a part of a batch, and its gradients.
+pub struct Slope {
+    /// What part it is; all of them are 1 together.
+    share: f64,
+    loss: f64,
+    gradients: GradStore,
+}
+
+impl Slope {
+    pub fn of(loss: &Tensor, share: f64) -> Result<Self> {
+        Ok(Self { share, loss: f64::from(loss.to_scalar::<f32>()?), gradients: loss.backward()? })
+    }
+}
+
+impl Optimizer {
+    pub fn new(variables: BTreeMap<String, Var>) -> Self {
+        let zeros = |variable: &Var| [(); 2].map(|()| vec![0.0; variable.elem_count()]);
+        Self { means: variables.iter().map(|(name, variable)| (name.clone(), zeros(variable))).collect(), variables }
     }
 
     /// One step down the gradient of a loss, which is returned. Variables that no gradient reaches stay as they are.
     pub fn step(&mut self, loss: &Tensor, rule: Rule) -> Result<f64> {
-        let gradients = loss.backward()?;
-        let length = self.length(&gradients)?;
-        let shrink = (rule.clip / length.max(f64::MIN_POSITIVE)).min(1.0);
-        let beta_1 = rule.momentum;
-        let [scale_1, scale_2] = [beta_1, BETA_2].map(|beta| 1.0 / (1.0 - beta.powi(rule.step)));
-        for (name, variable) in &self.variables {
-            let (Some(gradient), Some([first, second])) = (gradients.get(variable), self.moments.get_mut(name)) else {
-                continue;
-            };
-            let gradient = (gradient * shrink)?;
-            *first = ((&*first * beta_1)? + (&gradient * (1.0 - beta_1))?)?.detach();
-            *second = ((&*second * BETA_2)? + (gradient.sqr()? * (1.0 - BETA_2))?)?.detach();
-            let direction = ((&*first * scale_1)? / ((&*second * scale_2)?.sqrt()? + EPSILON)?)?;
-            let decay = if variable.dims().len() > 1 { rule.learning_rate * rule.weight_decay } else { 0.0 };
-            variable.set(&((variable.as_tensor() * (1.0 - decay))? - (direction * rule.learning_rate)?)?)?;
-        }
-        Ok(f64::from(loss.to_scalar::<f32>()?))
+        self.step_by(&[Slope::of(loss, 1.0)?], rule)
     }
 
-    /// The length of all gradients as one vector.
-    fn length(&self, gradients: &GradStore) -> Result<f64> {
-        let mut squares = 0.0;
-        for gradient in self.variables.values().filter_map(|variable| gradients.get(variable)) {
-            squares += f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?);
+    /// One step down the gradients of parts of a batch, whose loss is returned.
+    pub fn step_by(&mut self, slopes: &[Slope], rule: Rule) -> Result<f64> {
+        let changing: Vec<_> = self.variables.iter().zip(self.means.values_mut()).collect();
+        let gradients = changing.par_iter().map(|((_, variable), _)| mean_of(slopes, variable));
+        let gradients: Vec<_> = gradients.collect::<Result<_>>()?;
+        let squares = |gradient: &[f32]| gradient.iter().map(|number| f64::from(number * number)).sum::<f64>();
+        let length = gradients.iter().flatten().map(|gradient| squares(gradient)).sum::<f64>().sqrt();
+        let shrink = (rule.clip / length.max(f64::MIN_POSITIVE)).min(1.0);
+        for (((_, variable), [first, second]), gradient) in changing.into_iter().zip(gradients) {
+            let Some(gradient) = gradient else { continue };
+            let weight_decay = if variable.dims().len() > 1 { rule.weight_decay } else { 0.0 };
+            let kept = [rule.momentum, BETA_2];
+            let step = AdamW { step: rule.step, learning_rate: rule.learning_rate, kept, weight_decay, shrink };
+            let mut changed = numbers(variable)?;
+            step.step(&mut changed, &gradient, [first, second]);
+            variable.set(&Tensor::from_vec(changed, variable.shape(), variable.device())?)?;
         }
-        Ok(squares.sqrt())
+        Ok(slopes.iter().map(|slope| slope.share * slope.loss).sum())
     }
 
     /// Variables and state, by name.
-    pub fn tensors(&self) -> HashMap<String, Tensor> {
-        let weights =
-            self.variables.iter().map(|(name, variable)| (format!("weight/{name}"), variable.as_tensor().clone()));
-        let moments = self.moments.iter().flat_map(|(name, [first, second])| {
-            [(format!("first/{name}"), first.clone()), (format!("second/{name}"), second.clone())]
-        });
-        weights.chain(moments).collect()
+    pub fn tensors(&self) -> Result<HashMap<String, Tensor>> {
+        let mut tensors = HashMap::new();
+        for (name, variable) in &self.variables {
+            tensors.insert(format!("weight/{name}"), variable.as_tensor().clone());
+            for (part, mean) in ["first", "second"].iter().zip(self.means.get(name).into_iter().flatten()) {
+                let mean = Tensor::from_slice(mean, variable.shape(), &Device::Cpu)?;
+                tensors.insert(format!("{part}/{name}"), mean);
+            }
+        }
+        Ok(tensors)
     }
 
     /// Goes on where [`tensors`](Self::tensors) were taken.
     pub fn resume(&mut self, tensors: &HashMap<String, Tensor>) -> Result<()> {
         let of = |part: &str, name: &str| {
             let name = format!("{part}/{name}");
-            tensors.get(&name).cloned().ok_or_else(|| candle_core::Error::msg(format!("the checkpoint lacks {name}")))
+            tensors.get(&name).ok_or_else(|| candle_core::Error::msg(format!("the checkpoint lacks {name}")))
         };
         for (name, variable) in &self.variables {
-            variable.set(&of("weight", name)?)?;
-            self.moments.insert(name.clone(), [of("first", name)?, of("second", name)?]);
+            variable.set(of("weight", name)?)?;
+            self.means.insert(name.clone(), [numbers(of("first", name)?)?, numbers(of("second", name)?)?]);
         }
         Ok(())
     }
+}
+
+/// A tensor's numbers, row after row.
+fn numbers(tensor: &Tensor) -> Result<Vec<f32>> {
+    tensor.flatten_all()?.to_vec1()
+}
+
+/// The mean of a variable's gradients, if any reaches it.
+fn mean_of(slopes: &[Slope], variable: &Tensor) -> Result<Option<Vec<f32>>> {
+    let gradients = slopes.iter().filter_map(|slope| Some((slope.share as f32, slope.gradients.get(variable)?)));
+    let mut mean: Option<Vec<f32>> = None;
+    for (share, gradient) in gradients {
+        let mut gradient = numbers(gradient)?;
+        gradient.iter_mut().for_each(|number| *number *= share);
+        match &mut mean {
+            Some(mean) => mean.iter_mut().zip(gradient).for_each(|(mean, number)| *mean += number),
+            None => mean = Some(gradient),
+        }
+    }
+    Ok(mean)
 }

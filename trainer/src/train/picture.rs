@@ -8,14 +8,16 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::{VarBuilder, VarMap};
 use clap::Args;
 use rand::rngs::StdRng;
+use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::json;
 use vitrine_models::{DeviceSpec, Mode, PictureModel, PictureNetwork, cross_entropy, start};
 
 use super::fit::{self, Fit, Learner};
+use super::halves;
 use super::learning::{self, How};
 use super::learnt::{self, Learnt};
-use super::optimizer::{AdamW, Rule};
+use super::optimizer::{Optimizer, Rule, Slope};
 use super::picture_config::{PictureConfig, PictureKind};
 use crate::evaluate::compare_with_pixels;
 use crate::picture_metrics::{self, PictureScores, likeliest};
@@ -156,6 +158,16 @@ impl Seeing<'_> {
         let embeddings = self.network.embed(pictures, mode)?;
         self.network.logits(&embeddings, mode)
     }
+
+    fn loss(&self, pictures: &Tensor, right: Vec<u32>, mut mode: Mode<'_>) -> Result<Tensor> {
+        let logits = self.logits(pictures, &mut mode)?;
+        let loss = cross_entropy(&logits, &right)?;
+        if self.config.smoothing <= 0.0 {
+            return Ok(loss);
+        }
+        let of_right = logits.gather(&Tensor::new(right, &Device::Cpu)?.unsqueeze(1)?, 1)?.mean_all()?;
+        Ok((loss + ((of_right - logits.mean_all()?)? * f64::from(self.config.smoothing))?)?)
+    }
 }
 
 impl Learner for Seeing<'_> {
@@ -165,15 +177,13 @@ impl Learner for Seeing<'_> {
         fit::shuffled(0..self.pictures.learning.len(), self.config.learning.batch, random)
     }
 
-    fn step(&self, places: &Self::Batch, random: &mut StdRng, optimizer: &mut AdamW, rule: Rule) -> Result<f64> {
-        let (pictures, right) = self.config.vary.batch(&self.pictures.learning, places, random)?;
-        let logits = self.logits(&pictures, &mut Mode::training(random))?;
-        let mut loss = cross_entropy(&logits, &right)?;
-        if self.config.smoothing > 0.0 {
-            let of_right = logits.gather(&Tensor::new(right, &Device::Cpu)?.unsqueeze(1)?, 1)?.mean_all()?;
-            loss = (loss + ((of_right - logits.mean_all()?)? * f64::from(self.config.smoothing))?)?;
-        }
-        Ok(optimizer.step(&loss, rule)?)
+    fn step(&self, places: &Self::Batch, random: &mut StdRng, optimizer: &mut Optimizer, rule: Rule) -> Result<f64> {
+        let slopes = halves::of(places, random).into_par_iter().map(|mut half| {
+            let share = half.examples.len() as f64 / places.len() as f64;
+            let (pictures, right) = self.config.vary.batch(&self.pictures.learning, half.examples, &mut half.random)?;
+            Ok(Slope::of(&self.loss(&pictures, right, half.mode())?, share)?)
+        });
+        Ok(optimizer.step_by(&slopes.collect::<Result<Vec<_>>>()?, rule)?)
     }
 
     fn validate(&self) -> Result<f64> {

@@ -12,15 +12,17 @@ use clap::Args;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
+use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::json;
-use vitrine_models::{DeviceSpec, Mode, PADDING, SequenceModel, SequenceNetwork, cross_entropy, padded, start};
+use vitrine_models::{DeviceSpec, PADDING, SequenceModel, SequenceNetwork, cross_entropy, padded, start};
 
 use super::fit::{Fit, Learner};
+use super::halves::{self, Half};
 use super::learning::{self, How};
 use super::learnt::{self, Learnt};
 use super::negatives::Negatives;
-use super::optimizer::{AdamW, Rule};
+use super::optimizer::{Optimizer, Rule, Slope};
 use super::parent::Parent;
 use super::ranking::{self, Ranked};
 use super::sequence_config::{SequenceConfig, SequenceKind};
@@ -169,7 +171,8 @@ struct Next<'a> {
 
 impl Next<'_> {
     /// The mean cross entropy of what comes next.
-    fn loss(&self, windows: &[&[u32]], random: &mut StdRng) -> Result<Tensor> {
+    fn loss(&self, mut half: Half<'_, &[u32]>) -> Result<Tensor> {
+        let windows = half.examples;
         let most = self.config.max_length;
         let inputs: Vec<&[u32]> = windows.iter().map(|window| &window[..window.len() - 1]).collect();
         let targets: Vec<&[u32]> = windows.iter().map(|window| &window[1..]).collect();
@@ -177,11 +180,11 @@ impl Next<'_> {
         let targets: Vec<u32> = padded(&targets, most, &Device::Cpu)?.flatten_all()?.to_vec1()?;
         let real: Vec<u32> = (0..).zip(&targets).filter(|(_, target)| **target != PADDING).map(|(at, _)| at).collect();
         let wanted: Vec<u32> = targets.into_iter().filter(|target| *target != PADDING).map(|item| item - 1).collect();
-        let vectors = self.network.forward(&ids, &mut Mode::training(random))?.flatten_to(D::Minus2)?;
+        let vectors = self.network.forward(&ids, &mut half.mode())?.flatten_to(D::Minus2)?;
         let vectors = vectors.index_select(&Tensor::new(real, &Device::Cpu)?, 0)?;
         let items = self.network.items()?;
         if let Some(negatives) = &self.negatives {
-            return Ok(negatives.loss(&vectors, &wanted, &items, random)?);
+            return Ok(negatives.loss(&vectors, &wanted, &items, &mut half.random)?);
         }
         Ok(cross_entropy(&vectors.matmul(&items.t()?)?, &wanted)?)
     }
@@ -196,8 +199,13 @@ impl<'a> Learner for Next<'a> {
         windows.chunks(self.config.learning.batch).map(<[_]>::to_vec).collect()
     }
 
-    fn step(&self, windows: &Self::Batch, random: &mut StdRng, optimizer: &mut AdamW, rule: Rule) -> Result<f64> {
-        Ok(optimizer.step(&self.loss(windows, random)?, rule)?)
+    fn step(&self, windows: &Self::Batch, random: &mut StdRng, optimizer: &mut Optimizer, rule: Rule) -> Result<f64> {
+        let steps = |windows: &[&[u32]]| windows.iter().map(|window| window.len() - 1).sum::<usize>() as f64;
+        let slopes = halves::of(windows, random).into_par_iter().map(|half| {
+            let share = steps(half.examples) / steps(windows);
+            Ok(Slope::of(&self.loss(half)?, share)?)
+        });
+        Ok(optimizer.step_by(&slopes.collect::<Result<Vec<_>>>()?, rule)?)
     }
 
     fn validate(&self) -> Result<f64> {
@@ -251,7 +259,7 @@ mod tests {
     }
 
     fn small(epochs: u32) -> SequenceConfig {
-        let learning = Learning { learning_rate: 0.01, epochs, ..Learning::default() };
+        let learning = Learning { learning_rate: 0.01, epochs, patience: 30, ..Learning::default() };
         SequenceConfig { max_length: 6, hidden: 16, state: 16, dropout: 0.1, learning, ..SequenceConfig::default() }
     }
 
