@@ -1,5 +1,6 @@
-//! AVX-512 with BF16: two bf16 times two bf16 added to an f32, in sixteen lanes, at the rate of the f32 multiplication:
-//! twice the arithmetic, and half the memory of the weights. Everything between products stays f32.
+//! AVX-512 with BF16: two bf16 times two bf16 added to an f32, in sixteen lanes, on AMD's processors at the rate of the f32
+//! multiplication: twice the arithmetic, and half the memory of the weights. On Intel's it is slower than f32. Everything between
+//! products stays f32.
 
 use std::arch::x86_64::{
     __m512, __m512bh, _mm512_castps_si512, _mm512_cvtne2ps_pbh, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_set1_epi32,

@@ -1,7 +1,6 @@
 //! AVX-512 with VNNI: two whole numbers of 16 bits times two of them added to an i32, in sixteen lanes, by one instruction, at the rate of
-//! the f32 multiplication or better. So twice the arithmetic, and half the memory of the weights. Of Intel's processors, those that can
-//! multiply bf16 without AMX do so at half that rate. Attention, whose factors have no useful bounds, and all between products are
-//! AVX-512's in f32.
+//! the f32 multiplication: twice the arithmetic, and half the memory of the weights. Attention, whose factors have no useful bounds, and
+//! all between products are AVX-512's in f32.
 
 use std::arch::asm;
 use std::arch::x86_64::{
