@@ -115,7 +115,9 @@ fn mean_of(slopes: &[Slope], variable: &Tensor) -> Result<Option<Vec<f32>>> {
     let mut mean: Option<Vec<f32>> = None;
     for (share, gradient) in gradients {
         let mut gradient = numbers(gradient)?;
-        gradient.iter_mut().for_each(|number| *number *= share);
+        for number in &mut gradient {
+            *number *= share;
+        }
         match &mut mean {
             Some(mean) => mean.iter_mut().zip(gradient).for_each(|(mean, number)| *mean += number),
             None => mean = Some(gradient),
