@@ -3,8 +3,7 @@
 
 use rayon::prelude::*;
 
-/// Numbers that one thread takes at a time.
-const BLOCK: usize = 1 << 14;
+use crate::fused::BLOCK;
 
 /// How a step changes numbers.
 #[derive(Clone, Copy, Debug)]

@@ -23,7 +23,7 @@ pub(crate) use softmax::masked_softmax;
 pub(crate) use times::times;
 
 /// Numbers that one thread takes at a time.
-const BLOCK: usize = 1 << 14;
+pub(crate) const BLOCK: usize = 1 << 14;
 
 /// Sums are made of so many parts, whatever the number of threads is: the same numbers give the same sum.
 const PARTS: usize = 8;

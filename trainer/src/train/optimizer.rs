@@ -59,13 +59,13 @@ impl Optimizer {
 
     /// One step down the gradients of parts of a batch, whose loss is returned.
     pub fn step_by(&mut self, slopes: &[Slope], rule: Rule) -> Result<f64> {
-        let changing: Vec<_> = self.variables.iter().zip(self.means.values_mut()).collect();
-        let gradients = changing.par_iter().map(|((_, variable), _)| mean_of(slopes, variable));
+        let changing: Vec<_> = self.variables.values().zip(self.means.values_mut()).collect();
+        let gradients = changing.par_iter().map(|(variable, _)| mean_of(slopes, variable));
         let gradients: Vec<_> = gradients.collect::<Result<_>>()?;
         let squares = |gradient: &[f32]| gradient.iter().map(|number| f64::from(number * number)).sum::<f64>();
         let length = gradients.iter().flatten().map(|gradient| squares(gradient)).sum::<f64>().sqrt();
         let shrink = (rule.clip / length.max(f64::MIN_POSITIVE)).min(1.0);
-        for (((_, variable), [first, second]), gradient) in changing.into_iter().zip(gradients) {
+        for ((variable, [first, second]), gradient) in changing.into_iter().zip(gradients) {
             let Some(gradient) = gradient else { continue };
             let weight_decay = if variable.dims().len() > 1 { rule.weight_decay } else { 0.0 };
             let kept = [rule.momentum, BETA_2];
