@@ -2,6 +2,7 @@
 
 mod arguments;
 mod command;
+mod contact_sheet;
 mod exit;
 mod output;
 

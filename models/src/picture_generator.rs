@@ -78,6 +78,20 @@ impl PictureGenerator {
         }
     }
 
+    /// Each picture's numbers, and behind them how likely the discriminator thinks that it is real.
+    ///
+    /// # Errors
+    /// Those of [`make`](Self::make).
+    pub fn make_and_judge(&self, wishes: &[Wish]) -> Result<Vec<Vec<f32>>, ModelError> {
+        let pictures = self.make(wishes)?;
+        let verdicts = self.judge(&pictures, wishes)?;
+        let mut numbers: Vec<Vec<f32>> = pictures.flatten_from(1)?.to_vec2()?;
+        for (numbers, verdict) in numbers.iter_mut().zip(verdicts) {
+            numbers.push(verdict);
+        }
+        Ok(numbers)
+    }
+
     /// How likely the discriminator thinks that each picture is real, from 0 to 1.
     ///
     /// # Errors

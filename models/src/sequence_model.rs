@@ -87,6 +87,11 @@ impl SequenceModel {
         &self.items
     }
 
+    /// The longest history that is looked at: of a longer one the end.
+    pub fn max_length(&self) -> usize {
+        self.spec.max_length()
+    }
+
     /// What comes next after histories of ids: a score for each item, of id 1 first; one row for each history, none of them empty.
     ///
     /// # Errors

@@ -4,7 +4,13 @@ use prost_types::{Struct, Timestamp, Value, value::Kind};
 use tonic::Status;
 use vitrine::v1::{Event, EventType, Item, Money, RequestContext};
 
-use crate::{catalog::CatalogId, encoder::TEXT_EMBEDDING, error::Violations, filter::Filter, log::ControlId};
+use crate::{
+    catalog::CatalogId, encoder::TEXT_EMBEDDING, error::Violations, filter::Filter, generator::IMAGE_GENERATION,
+    log::ControlId, sequence::SEQUENCE_RECOMMENDATION,
+};
+
+/// The tasks whose versions a request may select.
+const TASKS: [&str; 3] = [TEXT_EMBEDDING, SEQUENCE_RECOMMENDATION, IMAGE_GENERATION];
 
 const MAX_ID_CHARS: usize = 128;
 const MAX_TITLE_CHARS: usize = 1_000;
@@ -84,8 +90,8 @@ pub fn request_context(violations: &mut Violations, context: &RequestContext) {
         optional_id(violations, field, value);
     }
     for task in context.model_selector.keys() {
-        if task != TEXT_EMBEDDING {
-            let description = format!("names the task {}; this server knows `{TEXT_EMBEDDING}`", quoted(task));
+        if !TASKS.contains(&task.as_str()) {
+            let description = format!("names the task {}; this server knows {}", quoted(task), TASKS.join(", "));
             violations.add("context.model_selector", description);
         }
     }

@@ -11,7 +11,8 @@
 //! - [`catalog`]: one shop's items and events; [`log`]: the durable log it is made from.
 //! - [`lexical`], [`vector`], [`behaviour`]: what is made from the log: full-text index, vectors, histories.
 //! - [`filter`]: the filter language, and counting by facets.
-//! - [`encoder`]: the loaded versions of text encoders; [`batch`]: queues and workers that run them.
+//! - [`model`]: the versions of a model that are loaded, whatever its task; [`encoder`]: text encoders; [`sequence`]: networks
+//!   that say what comes next; [`generator`]: networks that make pictures; [`batch`]: queues and workers that run them.
 //! - [`token`]: page tokens and attribution tokens.
 
 pub mod batch;
@@ -23,14 +24,17 @@ pub mod control;
 pub mod encoder;
 pub mod error;
 pub mod filter;
+pub mod generator;
 pub mod lexical;
 pub mod log;
+pub mod model;
 mod priority;
 pub mod recommend;
 pub mod registry_source;
 pub mod rpc;
 mod run;
 pub mod search;
+pub mod sequence;
 pub mod serving;
 pub mod telemetry;
 pub mod token;

@@ -26,11 +26,14 @@ use vitrine::{
 };
 
 use crate::{
-    batch,
-    config::Config,
-    encoder::{EncoderOptions, Encoders},
+    batch::{self, Devices},
+    config::{Config, ModelSection},
+    encoder::{Encoders, LoadEncoder},
+    generator::LoadGenerator,
+    model::{Load, Loaded, Managed, Model, ModelOptions},
     registry_source::RegistrySource,
     rpc::{App, MeasureLayer},
+    sequence::LoadSequencer,
     serving::Shops,
     telemetry,
     token::Tokens,
@@ -57,7 +60,21 @@ pub async fn serve(
     let tokens = Tokens::open(&config.data_dir.join("token.key")).context("`data_dir`: cannot open the tokens' key")?;
     let registry = RegistrySource::open(&config.registry, &config.registry_cache, config.registry_poll)
         .context("`registry`: cannot begin to follow it")?;
-    let encoders = Arc::new(Encoders::start(encoder_options(&config, &registry)).context("cannot start the encoders")?);
+    let load =
+        LoadEncoder { device: config.text_encoder.device, query_cache_bytes: config.text_encoder.query_cache_bytes };
+    let devices = Devices::default();
+    let device = devices.get(&config.text_encoder.device.to_string()).context("cannot start a device")?;
+    let encoders = Encoders::start(encoder_options(&config, &registry), Box::new(load), device);
+    let encoders = Arc::new(encoders.context("`text_encoder`: cannot start")?);
+    let mut models = vec![Arc::clone(&encoders) as Arc<dyn Managed>];
+    let section = &config.sequence_model;
+    let load = Box::new(LoadSequencer { device: section.device });
+    let sequencers = start(section, &config, &registry, &devices, load).context("`sequence_model`: cannot start")?;
+    models.extend(sequencers.clone().map(|model| model as Arc<dyn Managed>));
+    let section = &config.image_generator;
+    let load = Box::new(LoadGenerator { device: section.device });
+    let generators = start(section, &config, &registry, &devices, load).context("`image_generator`: cannot start")?;
+    models.extend(generators.clone().map(|model| model as Arc<dyn Managed>));
     let data_dir = config.data_dir.clone();
     let opened = Arc::clone(&encoders);
     let shops = tokio::task::spawn_blocking(move || Shops::open(&data_dir, &opened)).await??;
@@ -67,12 +84,15 @@ pub async fn serve(
         config: Arc::new(config),
         registry,
         shops,
+        models: models.into(),
         encoders,
+        sequencers,
+        generators,
         tokens: Arc::new(tokens),
         queries,
         ready: Arc::clone(&ready),
     };
-    let (config, shops, encoders) = (Arc::clone(&app.config), Arc::clone(&app.shops), Arc::clone(&app.encoders));
+    let (config, shops, models) = (Arc::clone(&app.config), Arc::clone(&app.shops), Arc::clone(&app.models));
 
     let (stop_metrics, metrics_stopped) = oneshot::channel::<()>();
     if let (Some(address), Some(metrics)) = (config.metrics_listen, metrics) {
@@ -134,8 +154,11 @@ pub async fn serve(
     }
     drop(stop_metrics);
     tokio::task::spawn_blocking(move || shops.close()).await?;
-    if let Err(error) = encoders.shutdown(config.shutdown.drain).await {
-        tracing::warn!(%error, "an encoder was still running");
+    for model in &*models {
+        model.stop();
+    }
+    if let Err(error) = devices.shutdown(config.shutdown.drain).await {
+        tracing::warn!(%error, "a model was still running");
     }
     tracing::info!("stopped");
     Ok(())
@@ -156,9 +179,37 @@ async fn set_health(health: &HealthReporter, status: ServingStatus) {
     }
 }
 
-fn encoder_options(config: &Config, registry: &RegistrySource) -> EncoderOptions {
+/// A model beside the text encoder, if the configuration names one.
+fn start<L: Loaded>(
+    section: &ModelSection,
+    config: &Config,
+    registry: &RegistrySource,
+    devices: &Devices,
+    load: Box<dyn Load<L>>,
+) -> anyhow::Result<Option<Arc<Model<L>>>> {
+    if section.model.is_empty() {
+        return Ok(None);
+    }
+    let options = ModelOptions {
+        registry: registry.clone(),
+        model: section.model.clone(),
+        label: section.label.clone(),
+        policy: section.policy.clone(),
+        keep_previous: section.keep_previous,
+        memory_budget_bytes: section.memory_budget_bytes,
+        state_file: Some(config.data_dir.join(format!("serving-labels-{}.json", L::TASK))),
+        device: section.device,
+        max_batch_rows: section.max_batch_rows,
+        max_queue_rows: section.max_queue_rows,
+        ..ModelOptions::default()
+    };
+    let device = devices.get(&section.device.to_string())?;
+    Ok(Some(Arc::new(Model::start(options, load, device)?)))
+}
+
+fn encoder_options(config: &Config, registry: &RegistrySource) -> ModelOptions {
     let encoder = &config.text_encoder;
-    EncoderOptions {
+    ModelOptions {
         registry: registry.clone(),
         model: encoder.model.clone(),
         label: encoder.label.clone(),
@@ -169,7 +220,6 @@ fn encoder_options(config: &Config, registry: &RegistrySource) -> EncoderOptions
         device: encoder.device,
         max_batch_tokens: encoder.max_batch_tokens,
         max_queue_rows: encoder.max_queue_rows,
-        query_cache_bytes: encoder.query_cache_bytes,
-        ..EncoderOptions::default()
+        ..ModelOptions::default()
     }
 }

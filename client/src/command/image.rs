@@ -4,6 +4,7 @@ use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::{ArgGroup, Args, ValueEnum};
+use image::DynamicImage;
 use tokio_stream::StreamExt as _;
 use vitrine::v1::{GenerateImageRequest, GeneratedImage, ImageFormat, generate_image_request::Condition};
 use vitrine_client::json;
@@ -11,11 +12,12 @@ use vitrine_client::json;
 use super::search::Who;
 use crate::{
     arguments::Global,
+    contact_sheet::{contact_sheet, show},
     exit,
     output::{Column, line, size},
 };
 
-/// Make pictures of goods; each is written as soon as it is done.
+/// Make pictures of goods; each is written as soon as it is done. Several come together on sheet.png too, and a terminal shows them.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("condition").args(["category", "item"]).required(true)))]
 pub struct GenerateImage {
@@ -40,7 +42,7 @@ pub struct GenerateImage {
     /// The file format
     #[arg(long, value_enum, default_value_t = Format::Png)]
     format: Format,
-    /// The folder to write to; the files are named image-0.png and so on
+    /// The folder to write to; the files are named image-0.png and so on, and sheet.png
     #[arg(long, short, default_value = ".", value_name = "FOLDER")]
     out: PathBuf,
     #[command(flatten)]
@@ -60,11 +62,13 @@ impl GenerateImage {
         let mut images = global.connect().await?.generate_image(request).await?;
         fs::create_dir_all(&self.out).with_context(|| format!("cannot make the folder {}", self.out.display()))?;
         let output = global.output();
-        let mut rows = Vec::new();
+        let (mut rows, mut pictures) = (Vec::new(), Vec::new());
         while let Some(image) = images.next().await {
             let image = image?;
             let path = self.out.join(format!("image-{}.{}", image.index, self.extension()));
             fs::write(&path, &image.data).with_context(|| format!("cannot write {}", path.display()))?;
+            let picture = image::load_from_memory(&image.data);
+            pictures.push((image.index, picture.with_context(|| format!("{} is no picture", path.display()))?));
             if output.json {
                 let mut value = json::to_value(&GeneratedImage { data: Vec::new().into(), ..image })?;
                 value["file"] = path.display().to_string().into();
@@ -80,6 +84,13 @@ impl GenerateImage {
                 ]);
             }
         }
+        pictures.sort_by_key(|(index, _)| *index);
+        let pictures: Vec<DynamicImage> = pictures.into_iter().map(|(_, picture)| picture).collect();
+        let together = contact_sheet(&pictures);
+        if pictures.len() > 1 {
+            let path = self.out.join("sheet.png");
+            together.save(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        }
         if !output.json {
             let columns = [
                 Column::Id("file"),
@@ -90,6 +101,7 @@ impl GenerateImage {
                 Column::Number("distance"),
             ];
             output.table(&columns, rows)?;
+            show(&together)?;
         }
         Ok(exit::OK)
     }

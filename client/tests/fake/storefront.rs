@@ -118,24 +118,27 @@ impl StorefrontService for FakeShop {
         }))
     }
 
-    /// One grey "picture" for each wanted.
+    /// One grey picture for each wanted.
     async fn generate_image(
         &self,
         request: Request<GenerateImageRequest>,
     ) -> Result<Response<Self::GenerateImageStream>, Status> {
         self.arrive("GenerateImage", &request).await?;
         let request = request.into_inner();
+        let mut picture = std::io::Cursor::new(Vec::new());
+        let grey = image::GrayImage::from_pixel(8, 8, image::Luma([0x80]));
+        grey.write_to(&mut picture, image::ImageFormat::Png).map_err(|error| Status::internal(error.to_string()))?;
         let images = (0..request.count).map(|index| {
             Ok(GeneratedImage {
                 index,
-                data: vec![0x80; 64].into(),
+                data: picture.get_ref().clone().into(),
                 content_type: "image/png".into(),
                 width: 8,
                 height: 8,
                 seed: request.seed.unwrap_or(7) + index as u64,
                 discriminator_score: 0.42,
                 nearest_training_distance: 3.5,
-                served_by: None,
+                ..Default::default()
             })
         });
         Ok(Response::new(tokio_stream::iter(images.collect::<Vec<_>>())))

@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use vitrine_models::{DeviceSpec, Ragged, TextEncoder, Tokenizer};
 use vitrine_server::{
     batch::{Batcher, Class, DeviceOptions, Lane, LaneOptions, Row, RowCost},
-    encoder::EncoderOptions,
+    model::ModelOptions,
 };
 
 use kernel::{Kernel, Log, Ran};
@@ -94,7 +94,7 @@ impl Bench {
         let log = Log::default();
         let kernel = Kernel::new(Arc::clone(&encoder), Log::clone(&log));
         // As a server has it.
-        let defaults = EncoderOptions::default();
+        let defaults = ModelOptions::default();
         let cost = RowCost::from_fn(512, |tokens| Duration::from_micros(100).mul_f32(encoder.cost(tokens)));
         let options = LaneOptions {
             max_batch_rows: defaults.max_batch_rows,
@@ -241,7 +241,7 @@ fn mixed(rows: &[Row]) -> Vec<Row> {
 
 /// Full batches of rows of like length.
 fn packed(rows: &[Row]) -> Vec<Ragged> {
-    let (defaults, mut rows) = (EncoderOptions::default(), rows.to_vec());
+    let (defaults, mut rows) = (ModelOptions::default(), rows.to_vec());
     rows.sort_by_key(Vec::len);
     let (mut batches, mut batch) = (Vec::new(), Ragged::default());
     for row in &rows {

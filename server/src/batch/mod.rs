@@ -11,6 +11,7 @@
 //! - [`runner`]: what a loaded model has to offer. [`options`]: the bounds. [`metrics`]: the names of the figures.
 
 pub mod device;
+pub mod devices;
 mod job;
 pub mod metrics;
 pub mod options;
@@ -23,6 +24,7 @@ mod worker;
 use std::time::Duration;
 
 pub use device::{Batcher, Lane, ShutdownTimedOut};
+pub use devices::Devices;
 pub use options::{DeviceOptions, LaneOptions, RowCost};
 pub use runner::{RunError, Runner};
 

@@ -53,7 +53,10 @@ pub struct Config {
     pub log: Log,
     pub limits: Limits,
     pub text_encoder: TextEncoder,
+    pub sequence_model: ModelSection,
+    pub image_generator: ModelSection,
     pub search: Search,
+    pub recommend: Recommend,
     pub tokens: Tokens,
     pub shutdown: Shutdown,
 }
@@ -110,6 +113,37 @@ pub struct TextEncoder {
     pub max_batch_tokens: usize,
     pub max_queue_rows: usize,
     pub query_cache_bytes: u64,
+}
+
+/// `[sequence_model]`, `[image_generator]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct ModelSection {
+    pub model: String,
+    pub label: String,
+    #[serde(deserialize_with = "parsed")]
+    pub policy: Policy,
+    #[serde(deserialize_with = "duration")]
+    pub keep_previous: Duration,
+    pub memory_budget_bytes: u64,
+    #[serde(deserialize_with = "parsed")]
+    pub device: DeviceSpec,
+    pub max_batch_rows: usize,
+    pub max_queue_rows: usize,
+}
+
+/// `[recommend]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Recommend {
+    pub next: f32,
+    pub follows: f32,
+    pub together: f32,
+    pub similar: f32,
+    pub again: f32,
+    pub popular: f32,
 }
 
 /// `[search]`
@@ -192,8 +226,25 @@ impl Config {
         if !(-1.0..=1.0).contains(&self.search.min_similarity) {
             return invalid("search.min_similarity", "must be a cosine, from -1 to 1".into());
         }
+        for (key, section) in [
+            ("sequence_model.max_batch_rows", &self.sequence_model),
+            ("image_generator.max_batch_rows", &self.image_generator),
+        ] {
+            at_least(key, section.max_batch_rows, 1)?;
+        }
         let (lexical, semantic) = (self.search.lexical_weight, self.search.semantic_weight);
-        for (key, weight) in [("search.lexical_weight", lexical), ("search.semantic_weight", semantic)] {
+        let Recommend { next, follows, together, similar, again, popular } = self.recommend;
+        let weights = [
+            ("search.lexical_weight", lexical),
+            ("search.semantic_weight", semantic),
+            ("recommend.next", next.into()),
+            ("recommend.follows", follows.into()),
+            ("recommend.together", together.into()),
+            ("recommend.similar", similar.into()),
+            ("recommend.again", again.into()),
+            ("recommend.popular", popular.into()),
+        ];
+        for (key, weight) in weights {
             if !weight.is_finite() || weight < 0.0 {
                 return invalid(key, format!("is {weight}; it must be a finite number, 0 or more"));
             }

@@ -1,12 +1,15 @@
 //! From a version's folder to a model that can run, and to the text that it takes.
 
-use std::{num::NonZero, sync::Arc, thread, time::Duration};
+use std::{num::NonZero, thread, time::Duration};
 
 use vitrine_models::{DeviceSpec, GoldenCheck, Ragged, TextEncoder, Tokenizer, check_golden, golden_tolerance};
 use vitrine_registry::VersionDir;
 
-use super::TEXT_EMBEDDING;
-use crate::batch::{Row, RowCost, RunError, Runner};
+use super::{Encoder, TEXT_EMBEDDING, loaded::EncoderParts};
+use crate::{
+    batch::{Row, RowCost, RunError, Runner},
+    model::{Load, Ready, Warming},
+};
 
 /// The networks of this task, as manifests name them.
 const KINDS: [&str; 1] = ["bert"];
@@ -14,40 +17,21 @@ const KINDS: [&str; 1] = ["bert"];
 /// A first guess of the time for one unit of [`TextEncoder::cost`], before the first run corrects it.
 const UNIT: Duration = Duration::from_micros(100);
 
-/// A version in memory, warm and checked.
-pub(super) struct Model {
-    pub runner: Box<dyn Runner>,
-    pub tokenize: Arc<dyn Tokenize>,
-    pub dimensions: usize,
-    /// The longest row in tokens.
-    pub max_tokens: usize,
-    pub cost: RowCost,
-    /// When the version was published.
-    pub published: String,
-}
-
 /// Makes rows of texts.
 pub(super) trait Tokenize: Send + Sync {
     fn row(&self, text: &str) -> Result<Row, String>;
 }
 
-/// Is told before a version's first run.
-pub(super) type Warming<'a> = dyn Fn() -> Result<(), String> + Sync + 'a;
-
-/// Loads versions; tests put their own in its place.
-pub(super) trait Load: Send + Sync {
-    /// Loads a version whose files have been verified, and tells `warming` before its first run, which may end it. The
-    /// error says why not.
-    fn load(&self, version: &VersionDir, warming: &Warming) -> Result<Model, String>;
-}
-
-/// Loads networks onto a device.
-pub(super) struct LoadNetwork {
+/// Loads text encoders onto a device.
+pub struct LoadEncoder {
+    /// The device.
     pub device: DeviceSpec,
+    /// Memory for the vectors of recent queries, in bytes, for each loaded version.
+    pub query_cache_bytes: u64,
 }
 
-impl Load for LoadNetwork {
-    fn load(&self, version: &VersionDir, warming: &Warming) -> Result<Model, String> {
+impl Load<Encoder> for LoadEncoder {
+    fn load(&self, version: &VersionDir, warming: &Warming) -> Result<Ready<Encoder>, String> {
         let (task, kind) = (&version.manifest.task, &version.manifest.kind);
         if task != TEXT_EMBEDDING {
             return Err(format!("its task is {task}, not {TEXT_EMBEDDING}"));
@@ -68,14 +52,17 @@ impl Load for LoadNetwork {
         let tokenizer = network.tokenizer();
         let max_tokens = tokenizer.max_tokens();
         let cost = RowCost::from_fn(max_tokens, |tokens| UNIT.mul_f32(network.cost(tokens)));
-        let dimensions = network.dimensions();
-        Ok(Model {
-            runner: Box::new(Network { encoder: network, shared: false }),
+        let parts = EncoderParts {
+            dimensions: network.dimensions(),
             tokenize: tokenizer,
-            dimensions,
+            query_cache_bytes: self.query_cache_bytes,
+        };
+        Ok(Ready {
+            runner: Box::new(Network { encoder: network, shared: false }),
             max_tokens,
             cost,
             published: version.manifest.created.to_string(),
+            open: Box::new(|opened| Encoder::new(opened, parts)),
         })
     }
 }

@@ -13,8 +13,11 @@ use metrics::{Counter, counter};
 use moka::future::Cache;
 use tokio::task;
 
-use super::{EncoderError, QUERY_CACHE, load::Tokenize, states::Requests};
-use crate::batch::{BatchError, Class, Lane, Output, Row};
+use super::{EncoderError, QUERY_CACHE, TEXT_EMBEDDING, load::Tokenize};
+use crate::{
+    batch::{BatchError, Class, Output, Row},
+    model::{Loaded, Opened},
+};
 
 /// Texts up to this long together are tokenised where they are; longer ones where blocking does no harm.
 const SHORT_TEXT_BYTES: usize = 2_000;
@@ -24,66 +27,45 @@ const ENTRY_BYTES: usize = 120;
 
 /// One loaded version. It stays loaded as long as anyone holds it.
 pub struct Encoder {
-    /// The model's name.
-    pub model: String,
-    /// The version's number.
-    pub version: u32,
-    /// When it was published: another version that is given the same number has another time.
-    pub published: String,
+    opened: Opened,
     dimensions: usize,
-    requests: Requests,
-    /// Rows and tokens that one bulk request may have.
-    bulk_limits: (usize, usize),
     tokenize: Arc<dyn Tokenize>,
-    lane: Lane,
     queries: Cache<String, Arc<[f32]>>,
     hits: Counter,
     misses: Counter,
 }
 
-/// What an encoder is made of.
+/// What an encoder is made of, beside what every version is given.
 pub(super) struct EncoderParts {
-    pub model: String,
-    pub version: u32,
-    pub published: String,
     pub dimensions: usize,
-    pub requests: Requests,
-    pub bulk_limits: (usize, usize),
     pub tokenize: Arc<dyn Tokenize>,
-    pub lane: Lane,
     pub query_cache_bytes: u64,
 }
 
+impl Loaded for Encoder {
+    const TASK: &'static str = TEXT_EMBEDDING;
+    const INDEXED: bool = true;
+
+    fn opened(&self) -> &Opened {
+        &self.opened
+    }
+}
+
 impl Encoder {
-    pub(super) fn new(parts: EncoderParts) -> Self {
-        let EncoderParts {
-            model,
-            version,
-            published,
-            dimensions,
-            requests,
-            bulk_limits,
-            tokenize,
-            lane,
-            query_cache_bytes,
-        } = parts;
+    pub(super) fn new(opened: Opened, parts: EncoderParts) -> Self {
+        let EncoderParts { dimensions, tokenize, query_cache_bytes } = parts;
         let weigh = |text: &String, vector: &Arc<[f32]>| {
             u32::try_from(text.len() + size_of_val::<[f32]>(vector) + ENTRY_BYTES).unwrap_or(u32::MAX)
         };
         let queries = Cache::builder().max_capacity(query_cache_bytes).weigher(weigh).build();
-        let count = |outcome: &'static str| counter!(QUERY_CACHE, "model" => model.clone(), "version" => version.to_string(), "outcome" => outcome);
+        let count = |outcome: &'static str| counter!(QUERY_CACHE, "model" => opened.model.clone(), "version" => opened.version.to_string(), "outcome" => outcome);
         let (hits, misses) = (count("hit"), count("miss"));
-        Self { model, version, published, dimensions, requests, bulk_limits, tokenize, lane, queries, hits, misses }
+        Self { opened, dimensions, tokenize, queries, hits, misses }
     }
 
     /// How many numbers its vectors have.
     pub fn dimensions(&self) -> usize {
         self.dimensions
-    }
-
-    /// Counts the requests it is given.
-    pub(super) fn requests(&self) -> &Requests {
-        &self.requests
     }
 
     /// The vector of a query. Recent ones are kept, and equal queries that come at the same time are run once.
@@ -122,7 +104,7 @@ impl Encoder {
 
     async fn embed_one(&self, text: &str, deadline: Option<Instant>) -> Result<Arc<[f32]>, EncoderError> {
         let row = self.rows(vec![text.to_owned()]).await?;
-        let mut outputs = self.lane.run(row, Class::Interactive, deadline).await?;
+        let mut outputs = self.opened.lane.run(row, Class::Interactive, deadline).await?;
         Ok(outputs.pop().unwrap_or_default().into())
     }
 
@@ -136,7 +118,7 @@ impl Encoder {
         deadline: Option<Instant>,
     ) -> Result<Vec<Vec<f32>>, EncoderError> {
         let rows = self.rows(texts).await?;
-        Ok(self.lane.run(rows, Class::Interactive, deadline).await?)
+        Ok(self.opened.lane.run(rows, Class::Interactive, deadline).await?)
     }
 
     /// The vectors of items' texts, in order. Runs when queries leave room, and waits where a query would be refused.
@@ -147,7 +129,7 @@ impl Encoder {
         let mut vectors = Vec::with_capacity(texts.len());
         let mut rows = self.rows(texts).await?.into_iter().peekable();
         while rows.peek().is_some() {
-            let (most_rows, most_tokens) = self.bulk_limits;
+            let (most_rows, most_tokens) = self.opened.bulk_limits;
             let mut request: Vec<Row> = Vec::new();
             let mut tokens = 0;
             while let Some(row) = rows
@@ -164,7 +146,7 @@ impl Encoder {
     /// Runs rows when there is room for them.
     async fn run_bulk(&self, rows: Vec<Row>) -> Result<Vec<Output>, EncoderError> {
         loop {
-            match self.lane.run(rows.clone(), Class::Bulk, None).await {
+            match self.opened.lane.run(rows.clone(), Class::Bulk, None).await {
                 Err(BatchError::QueueFull { retry_after }) => tokio::time::sleep(retry_after).await,
                 other => return Ok(other?),
             }
@@ -186,6 +168,6 @@ impl Encoder {
 
 impl fmt::Debug for Encoder {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Encoder({}/{})", self.model, self.version)
+        write!(formatter, "Encoder({}/{})", self.opened.model, self.opened.version)
     }
 }

@@ -1,46 +1,34 @@
-//! The loaded versions of text encoders.
+//! Text encoders: a [model](crate::model) that makes vectors of texts.
 //!
-//! [`Encoders`] brings up the versions that are wanted: each is checked, loaded, warmed up, waits for its vectors of every
-//! catalog, and only then do labels answer with it; the version before answers until then, and leaves with its last request.
-//! A version that fails never takes the place of a good one. Without any version, or without a registry, there is no
-//! encoder: the reason is in [`Encoders::states`] and in [`EncoderError::NotLoaded`].
-//!
-//! - [`encoders`]: what is loaded, for those who ask. `answering`: which version answers for what.
 //! - [`loaded`]: one loaded version: text in, vectors out.
-//! - [`lifecycle`]: the thread that decides. `loader`: the thread that loads. `load`: from a version's folder to a model.
-//! - [`states`]: what is done with each version. [`options`]: what an operator sets. `memory`: what there is room for.
+//! - [`load`]: from a version's folder to that.
 
-pub mod answering;
-pub mod encoders;
-pub mod lifecycle;
-mod load;
+pub mod load;
 pub mod loaded;
-mod loader;
-mod memory;
-pub mod options;
-pub mod states;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
-use crate::batch::BatchError;
+use crate::{
+    batch::BatchError,
+    model::{Model, NotLoaded, Pinned},
+};
 
-pub use answering::Pinned;
-pub use encoders::{Encoders, StartError};
-pub use lifecycle::{Refused, Wish};
+pub use load::LoadEncoder;
 pub use loaded::Encoder;
-pub use options::EncoderOptions;
-pub use states::{Transition, VersionStatus};
+
+/// The text encoders of this server.
+pub type Encoders = Model<Encoder>;
+
+/// A text encoder, held from a request's admission to its last byte.
+pub type PinnedEncoder = Pinned<Encoder>;
 
 /// The task these models are for, as manifests name it.
 pub const TEXT_EMBEDDING: &str = "text-embedding";
 
 /// Counts queries by whether their vector was kept from before (`hit`) or not (`miss`). By model, version and outcome.
 pub const QUERY_CACHE: &str = "vitrine_query_cache_total";
-
-/// The version that a label answers with on this server, 0 for none. By model and label.
-pub const LABEL_VERSION: &str = "vitrine_label_version";
 
 /// Why a text has no vector.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +54,12 @@ pub enum EncoderError {
         /// What it said.
         detail: String,
     },
+}
+
+impl From<NotLoaded> for EncoderError {
+    fn from(NotLoaded(detail): NotLoaded) -> Self {
+        Self::NotLoaded { detail }
+    }
 }
 
 impl From<BatchError> for EncoderError {

@@ -14,12 +14,10 @@ use tempfile::TempDir;
 use vitrine::v1::VersionState;
 use vitrine_registry::{Label, ModelName, PublishRequest, Registry, Version, VersionDir};
 
-use super::{
-    load::{Load, Model, Tokenize, Warming},
-    *,
-};
+use super::{load::Tokenize, loaded::EncoderParts, *};
 use crate::{
-    batch::{Row, RowCost, RunError, Runner},
+    batch::{Batcher, DeviceOptions, Row, RowCost, RunError, Runner},
+    model::{Load, Loaded as _, Managed as _, ModelOptions, NotLoaded, Ready, Refused, Warming, Wish},
     registry_source::RegistrySource,
 };
 
@@ -85,8 +83,8 @@ impl Runner for Fake {
 }
 
 /// Loads what `config.json` says: `ok`, `bad`, or `panic`.
-impl Load for Stage {
-    fn load(&self, version: &VersionDir, warming: &Warming) -> Result<Model, String> {
+impl Load<Encoder> for Stage {
+    fn load(&self, version: &VersionDir, warming: &Warming) -> Result<Ready<Encoder>, String> {
         self.loaded.lock().push(version.version.get());
         pass(&self.loads);
         warming()?;
@@ -95,13 +93,13 @@ impl Load for Stage {
             "bad" => return Err("golden row 3 differs".to_owned()),
             other => panic!("{other}"),
         }
-        Ok(Model {
+        let parts = EncoderParts { dimensions: 2, tokenize: Arc::new(Bytes), query_cache_bytes: 1 << 20 };
+        Ok(Ready {
             runner: Box::new(Fake { version: version.version.get(), stage: self.clone() }),
-            tokenize: Arc::new(Bytes),
-            dimensions: 2,
             max_tokens: 64,
             cost: RowCost::from_fn(64, |_| Duration::from_micros(10)),
             published: version.manifest.created.to_string(),
+            open: Box::new(|opened| Encoder::new(opened, parts)),
         })
     }
 }
@@ -136,18 +134,18 @@ impl Bench {
         registry.set_label(&self.model, &self.label, version, now).unwrap();
     }
 
-    fn options(&self) -> EncoderOptions {
-        EncoderOptions {
+    fn options(&self) -> ModelOptions {
+        ModelOptions {
             registry: RegistrySource::Folder(self.dir.path().join("registry")),
             registry_retry: Duration::from_millis(5),
             keep_previous: Duration::ZERO,
             state_file: Some(self.dir.path().join("labels.json")),
-            ..EncoderOptions::default()
+            ..ModelOptions::default()
         }
     }
 
     /// A server whose vectors are there at once.
-    fn start(&self, options: EncoderOptions) -> Arc<Encoders> {
+    fn start(&self, options: ModelOptions) -> Arc<Encoders> {
         let encoders = self.start_slow(options);
         let (indexed, mut transitions) = (Arc::downgrade(&encoders), encoders.transitions());
         tokio::spawn(async move {
@@ -163,12 +161,13 @@ impl Bench {
     }
 
     /// A server whose vectors the test makes.
-    fn start_slow(&self, options: EncoderOptions) -> Arc<Encoders> {
-        Arc::new(Encoders::start_with(options, Box::new(self.stage.clone())).unwrap())
+    fn start_slow(&self, options: ModelOptions) -> Arc<Encoders> {
+        let device = Arc::new(Batcher::start("cpu", DeviceOptions::default()).unwrap());
+        Arc::new(Encoders::start(options, Box::new(self.stage.clone()), device).unwrap())
     }
 
     /// A server on which version 1 answers.
-    async fn ready(&self, options: EncoderOptions) -> Arc<Encoders> {
+    async fn ready(&self, options: ModelOptions) -> Arc<Encoders> {
         self.point_at(self.publish("ok"));
         let encoders = self.start(options);
         encoders.answers(1).await;
@@ -193,7 +192,7 @@ impl Encoders {
     }
 
     fn answering(&self) -> Option<u32> {
-        self.resolve(None).ok().map(|encoder| encoder.version)
+        self.resolve(None).ok().map(|encoder| encoder.opened().version)
     }
 }
 
@@ -204,13 +203,13 @@ async fn the_version_that_the_label_names_answers() {
     let requests = || encoders.states()[0].requests.get();
     let before = requests();
     let encoder = encoders.resolve(None).unwrap();
-    assert_eq!((encoder.dimensions(), encoder.version, encoder.served_by().label.as_str()), (2, 1, "stable"));
+    assert_eq!((encoder.dimensions(), encoder.opened().version, encoder.served_by().label.as_str()), (2, 1, "stable"));
     assert_eq!(encoder.embed_query("milk", None).await.as_deref(), Ok(&[1.0, 4.0][..]));
     assert_eq!(encoder.served_by().task, "text-embedding");
-    assert_eq!(encoders.resolve(Some("stable")).unwrap().version, 1);
-    assert_eq!(encoders.resolve(Some("1")).unwrap().version, 1);
+    assert_eq!(encoders.resolve(Some("stable")).unwrap().opened().version, 1);
+    assert_eq!(encoders.resolve(Some("1")).unwrap().opened().version, 1);
     for other in ["canary", "2", "-1", ""] {
-        let Err(EncoderError::NotLoaded { detail }) = encoders.resolve(Some(other)) else { panic!("{other}") };
+        let Err(NotLoaded(detail)) = encoders.resolve(Some(other)) else { panic!("{other}") };
         assert!(detail.contains("versions 1,") && detail.contains("[stable]"), "{detail}");
     }
     assert_eq!(requests() - before, 3, "only those that got it count");
@@ -221,7 +220,7 @@ async fn without_a_registry_the_reason_is_given_and_one_that_appears_is_followed
     let bench = Bench::new();
     let encoders = bench.start(bench.options());
     encoders.states.until(|inner| !inner.problem().is_empty()).await;
-    let Err(EncoderError::NotLoaded { detail }) = encoders.resolve(None) else { panic!("nothing can be loaded") };
+    let Err(NotLoaded(detail)) = encoders.resolve(None) else { panic!("nothing can be loaded") };
     assert!(detail.contains("does not exist"), "{detail}");
     let version = bench.publish("ok");
     encoders.states.until(|inner| inner.problem().contains("stable")).await;
@@ -274,7 +273,7 @@ async fn a_text_that_cannot_be_tokenised_fails_alone() {
 #[tokio::test]
 async fn bulk_waits_for_room_and_keeps_the_order() {
     let bench = Bench::new();
-    let encoders = bench.ready(EncoderOptions { max_queue_rows: 2, ..bench.options() }).await;
+    let encoders = bench.ready(ModelOptions { max_queue_rows: 2, ..bench.options() }).await;
     let encoder = encoders.resolve(None).unwrap();
     let texts: Vec<String> = (1..=20).map(|length| "x".repeat(length)).collect();
     let wanted: Vec<Vec<f32>> = (1..=20).map(|length| vec![1.0, length as f32]).collect();
@@ -294,16 +293,20 @@ async fn bulk_waits_for_room_and_keeps_the_order() {
 async fn shutdown_unloads_everything() {
     let bench = Bench::new();
     let encoders = bench.ready(bench.options()).await;
-    encoders.shutdown(LONG).await.unwrap();
+    encoders.stop();
     encoders.reaches(1, VersionState::Ended).await;
     assert_eq!(encoders.answering(), None);
 }
 
 #[test]
 fn names_that_are_none_are_refused_at_the_start() {
-    let refused = |options| Encoders::start(options).err().unwrap().to_string();
-    let model = EncoderOptions { model: "../etc".to_owned(), ..EncoderOptions::default() };
+    let device = Arc::new(Batcher::start("cpu", DeviceOptions::default()).unwrap());
+    let refused = |options| {
+        let started = Encoders::start(options, Box::new(Stage::default()), Arc::clone(&device));
+        started.err().unwrap().to_string()
+    };
+    let model = ModelOptions { model: "../etc".to_owned(), ..ModelOptions::default() };
     assert!(refused(model).contains("model"));
-    let label = EncoderOptions { label: String::new(), ..EncoderOptions::default() };
+    let label = ModelOptions { label: String::new(), ..ModelOptions::default() };
     assert!(refused(label).contains("label"));
 }

@@ -20,6 +20,8 @@ pub enum Source {
     Again,
     /// What many want.
     Popular,
+    /// What a network that read the history expects next.
+    Next,
     /// What the shop wants.
     Pinned,
 }
@@ -33,6 +35,7 @@ impl Source {
             Self::Similar => "similar",
             Self::Again => "buy_again",
             Self::Popular => "popular",
+            Self::Next => "next",
             Self::Pinned => "pinned",
         }
     }
@@ -45,6 +48,7 @@ impl Source {
             Self::Similar => ReasonCode::Similar,
             Self::Again => ReasonCode::BuyAgain,
             Self::Popular => ReasonCode::Popular,
+            Self::Next => ReasonCode::Next,
             Self::Pinned => ReasonCode::Pinned,
         }
     }

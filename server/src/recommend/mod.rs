@@ -1,7 +1,7 @@
 //! The pipelines behind Recommend: candidates from several sources, blended, what must not be served left out last,
 //! made different from each other, and explained.
 //!
-//! - [`follows`]: what users did next; [`together`]: what is in the same orders; [`similar`]: what is alike by vectors;
+//! - [`next`]: what a network that read the history expects; [`follows`]: what users did next; [`together`]: what is in the same orders; [`similar`]: what is alike by vectors;
 //!   [`again`]: what the user buys regularly; [`popular`]: what many want.
 //! - [`taste`]: what a history says about a person now.
 //! - [`candidates`]: scores by source; [`blend`]: one list from several; [`reason`]: why an item is there.
@@ -9,7 +9,7 @@
 //!
 //! | target | sources |
 //! |---|---|
-//! | a user, a session | follows, together, similar, again (users only), popular; only popular for those unknown |
+//! | a user, a session | next, follows, together, similar, again (users only), popular; only popular for those unknown |
 //! | similar items | similar |
 //! | bought together | together |
 //! | popular | popular |
@@ -22,6 +22,7 @@ pub mod again;
 pub mod blend;
 pub mod candidates;
 pub mod follows;
+pub mod next;
 pub mod options;
 pub mod popular;
 pub mod reason;
@@ -137,6 +138,8 @@ pub struct Stage {
 pub struct Recommender<'a> {
     /// What users did.
     pub behaviour: &'a Behaviour,
+    /// What a network that read the history expects next: items with the logarithms of how likely they are, but for a constant.
+    pub next: Option<&'a [(Doc, f32)]>,
     /// The items' vectors, if there are any.
     pub vectors: Option<&'a dyn Neighbours>,
     /// The time, in milliseconds since 1970.
@@ -208,10 +211,13 @@ impl Recommender<'_> {
         let similar = found.unwrap_or_default();
         let wanted = popular::popularity(self.behaviour.popularity(), None, self.now_seconds());
         let mut popular = popular::popular(&wanted, want.considered(), eligible);
-        for (doc, _) in follows.iter().chain(together.iter()).chain(similar.iter()) {
+        let depth = options.next_depth.max(want.considered());
+        let next = self.next.map(|scores| next::next(scores, depth, eligible)).unwrap_or_default();
+        for (doc, _) in next.iter().chain(follows.iter()).chain(together.iter()).chain(similar.iter()) {
             popular.set(doc, wanted.get(doc as usize).copied().unwrap_or(0.0));
         }
         Blend::for_whom(taste.seen.clone(), options.seen)
+            .with(Source::Next, options.next, next)
             .with(Source::Follows, options.follows, follows)
             .with(Source::Together, options.together, together)
             .with(Source::Similar, options.similar, similar)

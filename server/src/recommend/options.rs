@@ -42,6 +42,10 @@ pub struct RecommendOptions {
     pub again_decay: f32,
     /// What an item to buy again counts right after it was bought, relative to when it is due, from 0 to 1.
     pub again_early: f32,
+    /// How many of what a network expects next are candidates.
+    pub next_depth: usize,
+    /// Weight of what a network expects next.
+    pub next: f32,
     /// Weight of what users did next.
     pub follows: f32,
     /// Weight of what is bought in the same orders.
@@ -76,6 +80,8 @@ impl Default for RecommendOptions {
             again_least: 2,
             again_decay: 0.95,
             again_early: 0.8,
+            next_depth: 500,
+            next: 1.0,
             follows: 0.3,
             together: 1.0,
             similar: 0.3,

@@ -30,6 +30,8 @@ impl Reason {
             (ReasonCode::Similar, None) => "similar".to_owned(),
             (ReasonCode::Follows, None) => "often next".to_owned(),
             (ReasonCode::BuyAgain, _) => "bought regularly".to_owned(),
+            (ReasonCode::Next, Some(titles)) => format!("likely next after {titles}"),
+            (ReasonCode::Next, None) => "likely next".to_owned(),
             (ReasonCode::Pinned, _) => "chosen by the shop".to_owned(),
             (ReasonCode::Popular | ReasonCode::Unspecified, _) => "popular".to_owned(),
         }

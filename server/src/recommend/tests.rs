@@ -49,7 +49,7 @@ impl Shop {
 
     fn recommend(&self, target: &Target<'_>, want: &Want<'_>) -> Ranking {
         let now_ms = NOW_MS;
-        Recommender { behaviour: &self.behaviour, vectors: Some(&Line), now_ms, options: &self.options }
+        Recommender { behaviour: &self.behaviour, next: None, vectors: Some(&Line), now_ms, options: &self.options }
             .recommend(target, want)
     }
 

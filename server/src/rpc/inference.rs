@@ -14,8 +14,9 @@ use vitrine::inference::{
 
 use super::{App, deadline::deadline, encoder_status};
 use crate::{
-    encoder::Pinned,
+    encoder::{EncoderError, PinnedEncoder},
     error::{invalid, not_found},
+    model::Loaded as _,
 };
 
 const INPUT: &str = "text";
@@ -60,8 +61,8 @@ impl GrpcInferenceService for App {
             shape,
         };
         Ok(Response::new(ModelMetadataResponse {
-            name: encoder.model.clone(),
-            versions: vec![encoder.version.to_string()],
+            name: encoder.opened().model.clone(),
+            versions: vec![encoder.opened().version.to_string()],
             platform: PLATFORM.to_owned(),
             inputs: vec![tensor(INPUT, "BYTES", vec![-1])],
             outputs: vec![tensor(OUTPUT, "FP32", vec![-1, encoder.dimensions() as i64])],
@@ -88,8 +89,8 @@ impl GrpcInferenceService for App {
             ..InferOutputTensor::default()
         };
         Ok(Response::new(ModelInferResponse {
-            model_name: encoder.model.clone(),
-            model_version: encoder.version.to_string(),
+            model_name: encoder.opened().model.clone(),
+            model_version: encoder.opened().version.to_string(),
             id: request.id,
             outputs: vec![output],
             raw_output_contents: vec![raw.freeze()],
@@ -99,13 +100,14 @@ impl GrpcInferenceService for App {
 }
 
 impl App {
-    fn encoder_of(&self, model: &str, version: &str) -> Result<Pinned, Status> {
+    fn encoder_of(&self, model: &str, version: &str) -> Result<PinnedEncoder, Status> {
         let configured = &self.config.text_encoder.model;
         if model != configured {
             return Err(not_found("model", model, &format!("this server runs `{configured}`")));
         }
         let selector = Some(version).filter(|version| !version.is_empty());
-        self.encoders.resolve(selector).map_err(|error| not_found("model version", version, &error.to_string()))
+        let resolved = self.encoders.resolve(selector).map_err(EncoderError::from);
+        resolved.map_err(|error| not_found("model version", version, &error.to_string()))
     }
 }
 

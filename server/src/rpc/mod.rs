@@ -19,14 +19,18 @@ use vitrine::v1::{
 };
 
 use crate::{
+    batch::BatchError,
     catalog::CatalogId,
     check,
     config::Config,
     encoder::{EncoderError, Encoders, TEXT_EMBEDDING},
     error::{self, exhausted, internal, invalid, not_found, out_of_time, unavailable},
+    generator::Generators,
     log::LogError,
+    model::Managed,
     registry_source::RegistrySource,
     search::{SearchError, Semantic},
+    sequence::Sequencers,
     serving::{Shop, Shops},
     telemetry,
     token::{Attribution, Page, TokenError, Tokens, stable_hash},
@@ -42,6 +46,7 @@ mod import;
 mod inference;
 mod measure;
 mod model;
+mod next;
 mod picture;
 mod privacy;
 mod recommend;
@@ -58,8 +63,14 @@ pub struct App {
     pub shops: Arc<Shops>,
     /// Where versions come from.
     pub registry: RegistrySource,
+    /// Every model that this server runs.
+    pub models: Arc<[Arc<dyn Managed>]>,
     /// The loaded text encoders.
     pub encoders: Arc<Encoders>,
+    /// The loaded sequence models, if there is one.
+    pub sequencers: Option<Arc<Sequencers>>,
+    /// The loaded generators of pictures, if there is a model for it.
+    pub generators: Option<Arc<Generators>>,
     /// Makes and checks tokens.
     pub tokens: Arc<Tokens>,
     /// Bounds the searches and recommendations that run at the same time.
@@ -116,7 +127,7 @@ impl App {
     /// The outer error is the caller's: it selected a version that is not loaded.
     fn semantic(&self, shop: &Shop, context: &RequestContext) -> Result<Result<Semantic, EncoderError>, Status> {
         let selector = context.model_selector.get(TEXT_EMBEDDING).map(String::as_str);
-        match self.encoders.resolve(selector) {
+        match self.encoders.resolve(selector).map_err(EncoderError::from) {
             Ok(encoder) => match shop.generation(&encoder) {
                 Some(generation) => Ok(Ok((encoder, generation))),
                 None => {
@@ -207,6 +218,15 @@ fn encoder_status(error: EncoderError) -> Status {
         EncoderError::Overloaded { retry_after } => exhausted("ENCODER_OVERLOADED", error.to_string(), retry_after),
         EncoderError::DeadlineExceeded => out_of_time(),
         EncoderError::Failed { .. } => internal(error),
+    }
+}
+
+fn batch_status(error: BatchError) -> Status {
+    match error {
+        BatchError::QueueFull { retry_after } => exhausted("MODEL_OVERLOADED", error.to_string(), retry_after),
+        BatchError::DeadlineExceeded => out_of_time(),
+        BatchError::Unavailable => unavailable("MODEL_NOT_LOADED", error.to_string()),
+        BatchError::TooLarge { .. } | BatchError::Failed(_) => internal(error),
     }
 }
 

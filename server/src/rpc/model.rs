@@ -1,6 +1,6 @@
 //! `ModelService`: what the registry holds, what this server does with it, loading, unloading, and moving labels.
 
-use std::{cmp::Reverse, collections::BTreeSet, pin::Pin, time::Duration};
+use std::{cmp::Reverse, collections::BTreeSet, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::{sync::mpsc, time::interval};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
@@ -15,8 +15,8 @@ use vitrine_registry::{Label, ModelName, Registry, RegistryError, Version, label
 use super::App;
 use crate::{
     check,
-    encoder::{Refused, Transition, VersionStatus, Wish},
     error::{Violations, internal, invalid, not_found, status, unavailable},
+    model::{Managed, Refused, Transition, VersionStatus, Wish},
     token::stable_hash,
 };
 
@@ -73,29 +73,32 @@ impl ModelService for App {
         let name = request.into_inner().name;
         let model = (!name.is_empty()).then(|| model_name(&name)).transpose()?;
         let (sender, receiver) = mpsc::channel(WATCH_BUFFER);
-        let app = self.clone();
-        // Ends when the caller does, or the server's encoders.
-        tokio::spawn(async move { app.watch(model, sender).await });
+        let wanted = |run: &&Arc<dyn Managed>| model.as_ref().is_none_or(|model| model.as_str() == run.name());
+        for run in self.models.iter().filter(wanted) {
+            let (app, run, sender) = (self.clone(), Arc::clone(run), sender.clone());
+            // Ends when the caller does, or the model.
+            tokio::spawn(async move { app.watch(&*run, sender).await });
+        }
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
     async fn load_version(&self, request: Request<LoadVersionRequest>) -> Result<Response<ModelVersion>, Status> {
         let LoadVersionRequest { name, unload_first } = request.into_inner();
         let (name, version) = version_name(&name)?;
-        self.must_run(&name)?;
+        let run = self.must_run(&name)?;
         let (source, model) = (self.registry.clone(), name.clone());
         blocking(move || source.bring(&model, version).map_err(registry_status)).await?;
         // Before anything is asked for: is it there?
         self.read_version(name.clone(), version).await?;
-        self.encoders.wish(Wish::Loaded { version, unload_first }).await.map_err(|refused| refused_status(&refused))?;
+        run.wish(Wish::Loaded { version, unload_first }).await.map_err(|refused| refused_status(&refused))?;
         self.read_version(name, version).await.map(Response::new)
     }
 
     async fn unload_version(&self, request: Request<UnloadVersionRequest>) -> Result<Response<ModelVersion>, Status> {
         let (name, version) = version_name(&request.into_inner().name)?;
-        self.must_run(&name)?;
+        let run = self.must_run(&name)?;
         self.read_version(name.clone(), version).await?;
-        self.encoders.wish(Wish::Unloaded { version }).await.map_err(|refused| refused_status(&refused))?;
+        run.wish(Wish::Unloaded { version }).await.map_err(|refused| refused_status(&refused))?;
         self.read_version(name, version).await.map(Response::new)
     }
 
@@ -145,9 +148,9 @@ impl App {
                 Ok((registry, outcome))
             })
             .await?;
-            if app.encoders.model() == name.as_str() {
+            if let Some(run) = app.run(&name) {
                 let wish = Wish::Switched { label: label.clone(), version, unload_first };
-                if let Err(refused) = app.encoders.wish(wish).await {
+                if let Err(refused) = run.wish(wish).await {
                     if matches!(refused, Refused::Failed { .. }) {
                         let model = name.clone();
                         let undone =
@@ -164,16 +167,15 @@ impl App {
         moving.await.map_err(internal)?.map(Response::new)
     }
 
-    /// Sends what this server does with versions, and what becomes of it.
-    async fn watch(&self, model: Option<ModelName>, sender: mpsc::Sender<Result<WatchVersionsResponse, Status>>) {
+    /// Sends what this server does with a model's versions, and what becomes of it.
+    async fn watch(&self, run: &dyn Managed, sender: mpsc::Sender<Result<WatchVersionsResponse, Status>>) {
         // First the subscription, so that nothing is missed between.
-        let mut transitions = self.encoders.transitions();
+        let mut transitions = run.transitions();
         let mut ticks = interval(PROGRESS);
-        let wanted = |status: &VersionStatus| model.as_ref().is_none_or(|model| model.as_str() == status.model);
         let mut all = true;
         loop {
             let told: Vec<(VersionState, VersionStatus)> = if all {
-                self.encoders.states().into_iter().map(|now| (VersionState::Unspecified, now)).collect()
+                run.states().into_iter().map(|now| (VersionState::Unspecified, now)).collect()
             } else {
                 tokio::select! {
                     transition = transitions.recv() => match transition {
@@ -184,13 +186,13 @@ impl App {
                     },
                     _ = ticks.tick() => {
                         let indexing = |now: &VersionStatus| now.state == VersionState::Indexing;
-                        self.encoders.states().into_iter().filter(indexing).map(|now| (now.state, now)).collect()
+                        run.states().into_iter().filter(indexing).map(|now| (now.state, now)).collect()
                     }
                     () = sender.closed() => return,
                 }
             };
             all = false;
-            for (previous, now) in told.into_iter().filter(|(_, now)| wanted(now)) {
+            for (previous, now) in told {
                 let version = self.with_status(ModelVersion::default(), &now);
                 let previous_state = previous as i32;
                 if sender.send(Ok(WatchVersionsResponse { version: Some(version), previous_state })).await.is_err() {
@@ -201,13 +203,18 @@ impl App {
     }
 
     /// Only the models that this server runs can be loaded on it.
-    fn must_run(&self, name: &ModelName) -> Result<(), Status> {
-        let runs = self.encoders.model();
-        if name.as_str() == runs {
-            return Ok(());
-        }
-        let message = format!("this server does not run model \"{name}\"; it runs \"{runs}\" (`text_encoder.model`)");
-        Err(status(Code::FailedPrecondition, "MODEL_NOT_RUN", message))
+    fn must_run(&self, name: &ModelName) -> Result<&Arc<dyn Managed>, Status> {
+        self.run(name).ok_or_else(|| {
+            let runs: Vec<String> = self.models.iter().map(|run| format!("\"{}\"", run.name())).collect();
+            let runs = runs.join(", ");
+            let message = format!("this server does not run model \"{name}\"; its configuration names {runs}");
+            status(Code::FailedPrecondition, "MODEL_NOT_RUN", message)
+        })
+    }
+
+    /// The model, if this server runs it.
+    fn run(&self, name: &ModelName) -> Option<&Arc<dyn Managed>> {
+        self.models.iter().find(|run| run.name() == name.as_str())
     }
 
     fn registry(&self) -> Result<Registry, Status> {
@@ -228,11 +235,9 @@ impl App {
     fn model(&self, registry: &Registry, name: &ModelName) -> Result<Model, Status> {
         let found = registry.versions(name).map_err(registry_status)?;
         let labels = registry.labels(name).map_err(registry_status)?;
-        let states = self.encoders.states();
-        let with_status = |version: ModelVersion| match states
-            .iter()
-            .find(|status| status.model == name.as_str() && status.version == version.version)
-        {
+        let run = self.run(name);
+        let states = run.map(|run| run.states()).unwrap_or_default();
+        let with_status = |version: ModelVersion| match states.iter().find(|status| status.version == version.version) {
             Some(status) => self.with_status(version, status),
             None => ModelVersion { name: format!("models/{name}/versions/{}", version.version), ..version },
         };
@@ -266,7 +271,7 @@ impl App {
         let lost = states.iter().filter(|status| {
             let matters =
                 !status.device.is_empty() || (status.state == VersionState::Failed && wanted.contains(&status.version));
-            status.model == name.as_str() && matters && !there.contains(&status.version)
+            matters && !there.contains(&status.version)
         });
         let lost = lost.map(|status| self.with_status(ModelVersion::default(), status));
         let mut versions: Vec<ModelVersion> = usable.chain(unusable).chain(lost).collect();
@@ -274,13 +279,12 @@ impl App {
         let named = |labels: std::collections::BTreeMap<Label, Version>| {
             labels.into_iter().map(|(label, version)| (label.as_str().to_owned(), version.get())).collect()
         };
-        let runs = self.encoders.model() == name.as_str();
         Ok(Model {
             name: format!("models/{name}"),
             versions,
             labels: named(labels.named),
             previous_labels: named(labels.previous),
-            serving_labels: if runs { self.encoders.labels().into_iter().collect() } else { [].into() },
+            serving_labels: run.map(|run| run.labels().into_iter().collect()).unwrap_or_default(),
         })
     }
 

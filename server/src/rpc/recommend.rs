@@ -6,13 +6,14 @@ use prost::Message as _;
 use roaring::RoaringBitmap;
 use tonic::{Request, Response, Status};
 use vitrine::v1::{
-    Degraded, DegradedReason, EventType, ForSession, ItemView, Placement, Reason, RecommendRequest, RecommendResponse,
-    Recommendation, StageScore, recommend_request::Target as Asked,
+    Degraded, DegradedReason, EventType, ForSession, ItemView, Placement, Reason, ReasonCode, RecommendRequest,
+    RecommendResponse, Recommendation, ServedBy, StageScore, recommend_request::Target as Asked,
 };
 
 use super::{
     App, context,
     deadline::deadline,
+    next::{Next, next, sequencer},
     now_ms, present,
     search::{allowed, diversify},
 };
@@ -20,10 +21,13 @@ use crate::{
     Doc,
     behaviour::Session,
     catalog::items::Table,
-    check,
+    check, config,
     error::{Violations, internal, not_found},
     filter::Filter,
-    recommend::{Diversity, Interacted, Neighbours, RecommendOptions, Recommended, Recommender, Target, Want},
+    recommend::{
+        Diversity, Interacted, Neighbours, RecommendOptions, Recommended, Recommender, Source, Target, Want,
+        candidates::REASONS,
+    },
     search::Semantic,
     serving::Shop,
     telemetry::timed,
@@ -56,13 +60,15 @@ pub async fn recommend(app: &App, request: Request<RecommendRequest>) -> Result<
     let (context, shop) = context(app, request.context.as_ref())?;
     let checked = check_request(app, &request)?;
     let semantic = app.semantic(&shop, context)?;
+    let sequencer = sequencer(app, context)?;
     if request.validate_only {
         return Ok(Response::new(RecommendResponse::default()));
     }
     let permit = app.admit_query(deadline).await?;
+    let next = next(&shop, &request, sequencer, deadline).await;
     let app = app.clone();
     let answer = tokio::task::spawn_blocking(move || {
-        timed("recommend", || answer(&app, &shop, &request, &checked, semantic.ok().as_ref()))
+        timed("recommend", || answer(&app, &shop, &request, &checked, semantic.ok().as_ref(), next))
     });
     let answer = answer.await.map_err(internal)?;
     drop(permit);
@@ -179,6 +185,7 @@ fn answer(
     request: &RecommendRequest,
     checked: &Checked,
     semantic: Option<&Semantic>,
+    next: Next,
 ) -> Result<RecommendResponse, Status> {
     let table = shop.catalog().items.read();
     let behaviour = shop.catalog().behaviour.read();
@@ -193,11 +200,11 @@ fn answer(
     }
     let mut known = Known::default();
     let session;
-    let mut degraded = Vec::new();
+    let mut degraded = next.degraded;
     let target = match &request.target {
         Some(Asked::SimilarToItems(list)) => {
             known = Known::of(&table, &list.ids)?;
-            degraded = without_vectors(semantic);
+            degraded.extend(without_vectors(semantic));
             Target::SimilarTo(&known.docs)
         }
         Some(Asked::BoughtTogether(list)) => {
@@ -226,8 +233,9 @@ fn answer(
     let vectors = semantic.map(|(_, generation)| generation.index().as_ref() as &dyn Neighbours);
     // The places of the pages before are taken.
     rules.pins.iter_mut().for_each(|(place, _)| *place = place.saturating_sub(checked.shown.len()));
-    let options = RecommendOptions::default();
-    let recommender = Recommender { behaviour: &behaviour, vectors, now_ms: now, options: &options };
+    let options = options(&app.config.recommend);
+    let scores = next.expected.as_ref().map(|expected| expected.scores.as_slice());
+    let recommender = Recommender { behaviour: &behaviour, next: scores, vectors, now_ms: now, options: &options };
     let want = Want {
         // One more than the page tells whether there is another page.
         count: checked.page_size + 1,
@@ -245,16 +253,22 @@ fn answer(
     drop(behaviour);
     let more = ranking.results.len() > checked.page_size;
     ranking.results.truncate(checked.page_size);
+    if let Some(expected) = next.expected.as_ref().filter(|_| request.explain) {
+        for result in ranking.results.iter_mut().filter(|result| result.reason.code == ReasonCode::Next) {
+            result.reason.sources = expected.because_of(result.doc).into_iter().take(REASONS).collect();
+        }
+    }
     if ranking.relaxed {
         degraded.push(Degraded {
             reason: DegradedReason::FilterRelaxed as i32,
             detail: "too few items match the filter; popular ones follow that do not".into(),
         });
     }
-    let used_vectors =
-        ranking.results.iter().any(|result| result.stages.iter().any(|stage| stage.source.stage() == "similar"));
-    let served_by: Vec<_> =
-        semantic.filter(|_| used_vectors).map(|(encoder, _)| encoder.served_by()).into_iter().collect();
+    let used =
+        |source: Source| ranking.results.iter().any(|result| result.stages.iter().any(|stage| stage.source == source));
+    let encoder = semantic.filter(|_| used(Source::Similar)).map(|(encoder, _)| encoder.served_by());
+    let sequencer = next.expected.as_ref().filter(|_| used(Source::Next)).map(|expected| expected.by.clone());
+    let served_by: Vec<ServedBy> = encoder.into_iter().chain(sequencer).collect();
     let mut shown = checked.shown.clone();
     let before = shown.len();
     shown.extend(ranking.results.iter().map(|result| result.doc));
@@ -282,6 +296,11 @@ fn answer(
     })
 }
 
+fn options(weights: &config::Recommend) -> RecommendOptions {
+    let &config::Recommend { next, follows, together, similar, again, popular } = weights;
+    RecommendOptions { next, follows, together, similar, again, popular, ..RecommendOptions::default() }
+}
+
 /// Where the answer is shown.
 fn placement(request: &RecommendRequest) -> Placement {
     match &request.target {
@@ -294,13 +313,15 @@ fn placement(request: &RecommendRequest) -> Placement {
 }
 
 /// What a session's events are about, and ids that the catalog lacks.
-struct Seen {
-    docs: Vec<Vec<Doc>>,
+pub struct Seen {
+    /// By event.
+    pub docs: Vec<Vec<Doc>>,
     missing: Vec<String>,
 }
 
 impl Seen {
-    fn of(table: &Table, session: &ForSession) -> Self {
+    /// Looks them up.
+    pub fn of(table: &Table, session: &ForSession) -> Self {
         let mut missing = Vec::new();
         let docs = session
             .events

@@ -12,7 +12,7 @@ use vitrine::v1::{Degraded, DegradedReason, SearchMode, ServedBy};
 use crate::{
     Doc,
     control::Rules,
-    encoder::{EncoderError, Pinned},
+    encoder::{EncoderError, PinnedEncoder},
     filter::{Key, OrderBy},
     lexical::{Highlighter, LexicalError, LexicalHits, LexicalQuery},
     serving::{Generation, Shop},
@@ -137,7 +137,7 @@ pub enum SearchError {
 }
 
 /// The encoder and its vectors of the shop, held for the whole of an answer.
-pub type Semantic = (Pinned, Arc<Generation>);
+pub type Semantic = (PinnedEncoder, Arc<Generation>);
 
 /// What the retrievers need of others is there: the rest takes a processor and nothing else.
 #[derive(Debug)]
@@ -259,7 +259,7 @@ fn lexical(shop: &Shop, plan: &Plan) -> Result<LexicalHits, SearchError> {
 async fn meant(
     semantic: Result<Semantic, EncoderError>,
     plan: &Plan,
-) -> Result<Option<(Meaning, Pinned)>, EncoderError> {
+) -> Result<Option<(Meaning, PinnedEncoder)>, EncoderError> {
     if plan.mode == SearchMode::Lexical {
         return Ok(None);
     }

@@ -14,6 +14,7 @@ use vitrine::v1::{Degraded, DegradedReason, VectorIndexStatus};
 use crate::{
     catalog::Catalog,
     encoder::Encoder,
+    model::{Loaded as _, Opened},
     vector::{Indexer, IndexerOptions, VectorError, VectorIndex, VectorOptions},
 };
 
@@ -40,10 +41,10 @@ impl std::fmt::Debug for Generation {
 impl Generation {
     /// Opens what is on disk, and starts to make what is missing.
     pub fn open(catalog: &Arc<Catalog>, encoder: &Arc<Encoder>) -> Result<Self, VectorError> {
-        let (model, version) = (encoder.model.clone(), encoder.version);
+        let Opened { model, version, published, .. } = encoder.opened();
+        let (model, version) = (model.clone(), *version);
         let dir = catalog.dir().join("vectors").join(format!("{model}-{version}"));
-        keep_if_made_by(&dir, &encoder.published)
-            .map_err(|source| VectorError::Io { path: dir.join(MADE_BY), source })?;
+        keep_if_made_by(&dir, published).map_err(|source| VectorError::Io { path: dir.join(MADE_BY), source })?;
         let index = Arc::new(VectorIndex::open(&dir, VectorOptions::new(encoder.dimensions()))?);
         let embedder = Arc::downgrade(encoder);
         let embed = move |texts| {

@@ -28,6 +28,8 @@ use crate::{
     control::Controls,
     encoder::{Encoder, Encoders},
     lexical::{LexicalError, LexicalIndex},
+    model::{Loaded as _, Opened, Pinned},
+    sequence::{Places, Sequencer},
 };
 
 pub use generation::Generation;
@@ -160,7 +162,7 @@ async fn follow(shops: Weak<Shops>, encoders: Weak<Encoders>, mut loaded: watch:
 
 /// Waits until an encoder's vectors of every catalog are there, and says so.
 async fn index(shops: Weak<Shops>, encoders: Weak<Encoders>, encoder: Weak<Encoder>) {
-    let Some(version) = encoder.upgrade().map(|encoder| encoder.version) else { return };
+    let Some(version) = encoder.upgrade().map(|encoder| encoder.opened().version) else { return };
     let Some(list) = shops.upgrade().map(|shops| shops.list()) else { return };
     let mut outcome = Ok(());
     for shop in list {
@@ -193,6 +195,8 @@ pub struct Shop {
     tail: Mutex<Option<Tail>>,
     controls: ArcSwap<Controls>,
     generations: ArcSwap<Vec<Arc<Generation>>>,
+    /// Of each sequence model that was asked lately.
+    places: Mutex<Vec<Arc<Places>>>,
     /// Held while the generations are exchanged.
     serving: Mutex<()>,
 }
@@ -202,7 +206,8 @@ impl Shop {
         let lexical = Arc::new(LexicalIndex::open(&catalog.dir().join("lexical"))?);
         let tail = tail("lexical", Arc::clone(&catalog), Arc::clone(&lexical), TailOptions::default())?;
         let (tail, generations) = (Mutex::new(Some(tail)), ArcSwap::default());
-        Ok(Self { catalog, lexical, tail, controls: ArcSwap::default(), generations, serving: Mutex::new(()) })
+        let (controls, places, serving) = (ArcSwap::default(), Mutex::default(), Mutex::new(()));
+        Ok(Self { catalog, lexical, tail, controls, generations, places, serving })
     }
 
     /// Its items and events.
@@ -236,6 +241,23 @@ impl Shop {
         self.generations.load().iter().find(|generation| generation.is_of(encoder)).cloned()
     }
 
+    /// Which of its items are which of a sequence model's, those included that came just now.
+    pub fn places(&self, sequencer: &Pinned<Sequencer>) -> Arc<Places> {
+        let places = {
+            let mut open = self.places.lock();
+            open.retain(|places| places.are_needed());
+            if let Some(places) = open.iter().find(|places| places.are_of(sequencer)) {
+                Arc::clone(places)
+            } else {
+                let places = Arc::new(Places::new(sequencer.downgrade()));
+                open.push(Arc::clone(&places));
+                places
+            }
+        };
+        places.follow(&self.catalog.items.read());
+        places
+    }
+
     /// How far each generation is.
     pub fn vector_statuses(&self) -> Vec<VectorIndexStatus> {
         self.generations.load().iter().map(|generation| generation.status()).collect()
@@ -257,7 +279,7 @@ impl Shop {
             match Generation::open(&self.catalog, encoder) {
                 Ok(generation) => after.push(Arc::new(generation)),
                 Err(error) => {
-                    let (catalog, model, version) = (self.catalog.id.as_str(), &encoder.model, encoder.version);
+                    let (catalog, Opened { model, version, .. }) = (self.catalog.id.as_str(), encoder.opened());
                     tracing::error!(catalog, model, version, %error, "cannot open vectors; searching by words only");
                 }
             }

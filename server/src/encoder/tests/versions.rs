@@ -71,12 +71,12 @@ async fn a_damaged_version_is_not_loaded() {
     let encoders = bench.start(bench.options());
     encoders.reaches(1, VersionState::Failed).await;
     assert!(encoders.failure(1).contains("config.json"), "{}", encoders.failure(1));
-    let Err(EncoderError::NotLoaded { detail }) = encoders.resolve(None) else { panic!("it is damaged") };
+    let Err(NotLoaded(detail)) = encoders.resolve(None) else { panic!("it is damaged") };
     assert!(detail.contains("version 1 of minilm failed"), "{detail}");
 }
 
 fn versions(list: &[Arc<Encoder>]) -> Vec<u32> {
-    list.iter().map(|encoder| encoder.version).collect()
+    list.iter().map(|encoder| encoder.opened().version).collect()
 }
 
 #[tokio::test]
@@ -90,7 +90,7 @@ async fn a_new_version_waits_for_its_vectors_and_the_first_one_does_not() {
     loaded.wait_for(|list| versions(list) == [1, 2]).await.unwrap();
     encoders.reaches(2, VersionState::Indexing).await;
     assert_eq!(encoders.answering(), Some(1));
-    assert_eq!(encoders.resolve(Some("2")).unwrap().version, 2, "it can be tried by its number");
+    assert_eq!(encoders.resolve(Some("2")).unwrap().opened().version, 2, "it can be tried by its number");
     encoders.indexed(2, Ok(()));
     encoders.reaches(1, VersionState::Ended).await;
     assert_eq!(encoders.answering(), Some(2));
@@ -131,7 +131,7 @@ async fn after_a_restart_the_version_that_answered_does_so_until_the_new_one_is_
 #[tokio::test]
 async fn the_former_version_is_kept_for_a_quick_way_back() {
     let bench = Bench::new();
-    let encoders = bench.ready(EncoderOptions { keep_previous: LONG, ..bench.options() }).await;
+    let encoders = bench.ready(ModelOptions { keep_previous: LONG, ..bench.options() }).await;
     bench.point_at(bench.publish("ok"));
     encoders.answers(2).await;
     for version in [1, 2] {
@@ -167,7 +167,7 @@ async fn a_version_is_loaded_and_unloaded_on_request_unless_a_label_needs_it() {
     let encoders = bench.ready(bench.options()).await;
     let two = bench.publish("ok");
     encoders.wish(Wish::Loaded { version: two, unload_first: false }).await.unwrap();
-    assert_eq!(encoders.resolve(Some("2")).unwrap().version, 2);
+    assert_eq!(encoders.resolve(Some("2")).unwrap().opened().version, 2);
     assert_eq!(encoders.answering(), Some(1));
     let needed = Refused::Needed { label: bench.label.clone(), version: Version::FIRST };
     assert_eq!(encoders.wish(Wish::Unloaded { version: Version::FIRST }).await, Err(needed));
@@ -179,7 +179,7 @@ async fn a_version_is_loaded_and_unloaded_on_request_unless_a_label_needs_it() {
 #[tokio::test]
 async fn of_many_versions_published_while_one_loads_only_the_newest_is_loaded() {
     let bench = Bench::new();
-    let options = EncoderOptions { policy: "latest = 1".parse().unwrap(), ..bench.options() };
+    let options = ModelOptions { policy: "latest = 1".parse().unwrap(), ..bench.options() };
     let encoders = bench.ready(options).await;
     let (gate, keeper) = gate();
     *bench.stage.loads.lock() = Some(gate);
@@ -208,7 +208,7 @@ async fn look(encoders: &Encoders) {
 #[tokio::test]
 async fn what_was_chosen_by_the_policy_serves_on_while_it_cannot_be_read_and_when_nothing_else_is_left() {
     let bench = Bench::new();
-    let options = EncoderOptions { policy: "latest = 1".parse().unwrap(), ..bench.options() };
+    let options = ModelOptions { policy: "latest = 1".parse().unwrap(), ..bench.options() };
     let (one, two) = (bench.publish("ok"), bench.publish("ok"));
     let encoders = bench.start(options);
     encoders.answers(2).await;
@@ -229,7 +229,7 @@ async fn what_was_chosen_by_the_policy_serves_on_while_it_cannot_be_read_and_whe
 #[tokio::test]
 async fn a_version_that_does_not_fit_is_refused_with_what_it_needs_and_fits_if_the_old_one_goes_first() {
     let bench = Bench::new();
-    let options = EncoderOptions { memory_budget_bytes: 150 << 20, ..bench.options() };
+    let options = ModelOptions { memory_budget_bytes: 150 << 20, ..bench.options() };
     let publish = || {
         let files = tempfile::tempdir().unwrap();
         fs::write(files.path().join("config.json"), "ok").unwrap();

@@ -18,10 +18,8 @@ use vitrine_registry::{
 use super::Event;
 use crate::{
     batch::{Batcher, RunError, Runner},
-    encoder::{
-        Encoder, EncoderOptions, VersionStatus,
-        load::Model,
-        loaded::EncoderParts,
+    model::{
+        Loaded, ModelOptions, Opened, Ready, VersionStatus,
         loader::Job,
         memory,
         states::{Requests, States, state_of},
@@ -29,19 +27,19 @@ use crate::{
 };
 
 /// Everything that was ever wanted here.
-pub(super) struct Versions {
+pub(super) struct Versions<L> {
     model: ModelName,
-    options: EncoderOptions,
+    options: ModelOptions,
     device: Arc<Batcher>,
     jobs: Sender<Job>,
     states: States,
-    events: Sender<Event>,
-    entries: BTreeMap<Version, Entry>,
+    events: Sender<Event<L>>,
+    entries: BTreeMap<Version, Entry<L>>,
     /// What the registry holds: a version's time of publication, or why it cannot be used.
     found: BTreeMap<Version, String>,
 }
 
-struct Entry {
+struct Entry<L> {
     phase: Phase,
     memory: u64,
     failure: String,
@@ -49,19 +47,19 @@ struct Entry {
     failed_with: Option<String>,
     /// It failed for want of memory: it is tried again when some is free.
     refused: bool,
-    encoder: Option<Arc<Encoder>>,
+    loaded: Option<Arc<L>>,
     cancelled: Arc<AtomicBool>,
     requests: Requests,
 }
 
-impl Versions {
+impl<L: Loaded> Versions<L> {
     pub fn new(
         model: ModelName,
-        options: EncoderOptions,
+        options: ModelOptions,
         device: Arc<Batcher>,
         jobs: Sender<Job>,
         states: States,
-        events: Sender<Event>,
+        events: Sender<Event<L>>,
     ) -> Self {
         let (entries, found) = (BTreeMap::new(), BTreeMap::new());
         Self { model, options, device, jobs, states, events, entries, found }
@@ -72,7 +70,7 @@ impl Versions {
         let usable = found.usable.iter().map(|version| (version.version, version.manifest.created.to_string()));
         let unusable = found.unusable.iter().map(|version| (version.version, version.reason.clone()));
         self.found = usable.chain(unusable).collect();
-        let changed = |(version, entry): (&Version, &Entry)| {
+        let changed = |(version, entry): (&Version, &Entry<L>)| {
             let files = self.found.get(version)?;
             (entry.phase == Phase::Failed && entry.failed_with.as_ref() != Some(files)).then_some(*version)
         };
@@ -100,7 +98,7 @@ impl Versions {
                 self.tell(version);
             }
         }
-        let idle = |(version, entry): (&Version, &Entry)| {
+        let idle = |(version, entry): (&Version, &Entry<L>)| {
             let over = match entry.phase {
                 Phase::Start => true,
                 Phase::Ended | Phase::Failed => !self.found.contains_key(version),
@@ -116,13 +114,13 @@ impl Versions {
 
     /// Those that can run, whatever has become of their files.
     pub fn in_memory(&self) -> BTreeSet<Version> {
-        let running = |entry: &Entry| matches!(entry.phase, Phase::Indexing | Phase::Available);
+        let running = |entry: &Entry<L>| matches!(entry.phase, Phase::Indexing | Phase::Available);
         self.entries.iter().filter(|(_, entry)| running(entry)).map(|(version, _)| *version).collect()
     }
 
     /// For the plan.
     pub fn seen(&self) -> BTreeMap<Version, Seen> {
-        let seen = |entry: &Entry| Seen { phase: entry.phase, memory: entry.memory };
+        let seen = |entry: &Entry<L>| Seen { phase: entry.phase, memory: entry.memory };
         self.entries.iter().map(|(version, entry)| (*version, seen(entry))).collect()
     }
 
@@ -147,14 +145,14 @@ impl Versions {
     }
 
     /// The loaded versions by number, those included whose vectors are being made.
-    pub fn loaded(&self) -> BTreeMap<u32, Arc<Encoder>> {
-        let encoders = self.entries.values().filter_map(|entry| entry.encoder.clone());
-        encoders.map(|encoder| (encoder.version, encoder)).collect()
+    pub fn loaded(&self) -> BTreeMap<u32, Arc<L>> {
+        let loaded = self.entries.values().filter_map(|entry| entry.loaded.clone());
+        loaded.map(|loaded| (loaded.opened().version, loaded)).collect()
     }
 
     /// The available version with the highest number.
-    pub fn newest_available(&self) -> Option<Arc<Encoder>> {
-        self.entries.values().rev().find(|entry| entry.phase == Phase::Available)?.encoder.clone()
+    pub fn newest_available(&self) -> Option<Arc<L>> {
+        self.entries.values().rev().find(|entry| entry.phase == Phase::Available)?.loaded.clone()
     }
 
     /// Begins to load a version.
@@ -199,39 +197,36 @@ impl Versions {
     }
 
     /// A version can run: it gets a lane.
-    pub fn arrived(&mut self, version: Version, model: Model) {
+    pub fn arrived(&mut self, version: Version, ready: Ready<L>) {
         if !matches!(self.phase(version), Phase::Loading | Phase::Warming) {
-            drop(model);
+            drop(ready);
             return self.ended(version);
         }
-        match self.open(version, model) {
-            Ok(encoder) => {
+        match self.open(version, ready) {
+            Ok(loaded) => {
                 if let Some(entry) = self.entries.get_mut(&version) {
-                    entry.encoder = Some(Arc::new(encoder));
+                    entry.loaded = Some(Arc::new(loaded));
                 }
-                self.set(version, Phase::Indexing);
+                self.set(version, if L::INDEXED { Phase::Indexing } else { Phase::Available });
             }
             Err(failure) => self.fail(version, &failure),
         }
     }
 
-    fn open(&self, version: Version, model: Model) -> Result<Encoder, String> {
-        let lane_options = self.options.lane_options(model.max_tokens, model.cost);
+    fn open(&self, version: Version, ready: Ready<L>) -> Result<L, String> {
+        let lane_options = self.options.lane_options(ready.max_tokens, ready.cost);
         // Half a queue, so that the next request can wait while this one runs.
         let bulk_limits = (lane_options.max_queue_rows.div_ceil(2), lane_options.max_queue_tokens.div_ceil(2));
-        let runner = Guarded { runner: model.runner, _end: End { version, events: self.events.clone() } };
+        let runner = Guarded { runner: ready.runner, _end: End { version, events: self.events.clone() } };
         let name = format!("{}/{version}", self.model);
         let lane = self.device.open_lane(&name, Box::new(runner), lane_options).map_err(|error| error.to_string())?;
-        Ok(Encoder::new(EncoderParts {
+        Ok((ready.open)(Opened {
             model: self.model.as_str().to_owned(),
             version: version.get(),
-            published: model.published,
-            dimensions: model.dimensions,
+            published: ready.published,
             requests: self.entries.get(&version).map(|entry| entry.requests.clone()).unwrap_or_default(),
             bulk_limits,
-            tokenize: model.tokenize,
             lane,
-            query_cache_bytes: self.options.query_cache_bytes,
         }))
     }
 
@@ -254,7 +249,7 @@ impl Versions {
         if let Some(entry) = self.entries.get_mut(&version) {
             failure.clone_into(&mut entry.failure);
             entry.failed_with = failed_with;
-            entry.encoder = None;
+            entry.loaded = None;
             self.set(version, Phase::Failed);
         }
     }
@@ -262,7 +257,7 @@ impl Versions {
     /// Lets a version go: it has ended when the last request that holds it has.
     pub fn unload(&mut self, version: Version) {
         if let Some(entry) = self.entries.get_mut(&version) {
-            entry.encoder = None;
+            entry.loaded = None;
             self.set(version, Phase::Draining);
         }
     }
@@ -312,7 +307,7 @@ impl Versions {
     }
 }
 
-impl Entry {
+impl<L> Entry<L> {
     fn new(memory: u64) -> Self {
         Self {
             phase: Phase::Start,
@@ -320,7 +315,7 @@ impl Entry {
             failure: String::new(),
             failed_with: None,
             refused: false,
-            encoder: None,
+            loaded: None,
             cancelled: Arc::default(),
             requests: Requests::default(),
         }
@@ -328,23 +323,23 @@ impl Entry {
 }
 
 /// A model that says when its memory is free: fields are dropped in order.
-struct Guarded {
+struct Guarded<L> {
     runner: Box<dyn Runner>,
-    _end: End,
+    _end: End<L>,
 }
 
-impl Runner for Guarded {
+impl<L: Loaded> Runner for Guarded<L> {
     fn run(&mut self, rows: &[&[u32]]) -> Result<Vec<Vec<f32>>, RunError> {
         self.runner.run(rows)
     }
 }
 
-struct End {
+struct End<L> {
     version: Version,
-    events: Sender<Event>,
+    events: Sender<Event<L>>,
 }
 
-impl Drop for End {
+impl<L> Drop for End<L> {
     fn drop(&mut self) {
         // Fails only while everything ends.
         let _ = self.events.send(Event::Ended(self.version));

@@ -41,7 +41,7 @@ pub enum Wish {
 }
 
 /// Everything that is wanted.
-pub(in crate::encoder) struct Wishes {
+pub(in crate::model) struct Wishes {
     model: ModelName,
     policy: Policy,
     /// The label that answers by default.
@@ -63,7 +63,7 @@ pub(in crate::encoder) struct Wishes {
 }
 
 /// What an operator wants.
-pub(in crate::encoder) struct Setting {
+pub(in crate::model) struct Setting {
     pub model: ModelName,
     pub policy: Policy,
     pub default: Label,

@@ -1,6 +1,6 @@
 //! The thread that decides: it compares what is wanted with what is there, asks [`plan`] what to do next, and does it.
 //!
-//! It never waits for the disk or a network: loading is the loader's, vectors are the generations'. What they report
+//! It never waits for the disk or a network: loading is the loader's, vectors are made by the catalogs' generations. What they report
 //! comes here as an `Event`, as do changes of the registry and the wishes of callers.
 
 mod versions;
@@ -26,22 +26,21 @@ use vitrine_registry::{
 pub use self::wishes::Wish;
 use self::{versions::Versions, wishes::Wishes};
 use super::{
-    Encoder, EncoderOptions, LABEL_VERSION,
+    LABEL_VERSION, Loaded, ModelOptions, Ready,
     answering::{Answering, Pinned},
-    load::Model,
     loader::Job,
     states::States,
 };
 use crate::batch::Batcher;
 
 /// What the thread waits for.
-pub(super) enum Event {
+pub(super) enum Event<L> {
     /// The model or its labels changed.
     Changed,
     /// A version's files are in memory; its recorded rows are run.
     Warming(Version),
     /// A version is ready to run, or why not.
-    Loaded(Version, Result<Model, String>),
+    Loaded(Version, Result<Ready<L>, String>),
     /// The vectors of a version are there, or why they will never be.
     Indexed(Version, Result<(), String>),
     /// A version's memory is free.
@@ -94,34 +93,34 @@ pub enum Refused {
 }
 
 /// What the thread is given.
-pub(super) struct Start {
-    pub options: EncoderOptions,
+pub(super) struct Start<L> {
+    pub options: ModelOptions,
     pub wishes: Wishes,
     pub device: Arc<Batcher>,
     pub jobs: Sender<Job>,
     pub states: States,
-    pub answering: Arc<ArcSwap<Answering>>,
-    pub loaded: watch::Sender<Vec<Arc<Encoder>>>,
-    pub events: Sender<Event>,
+    pub answering: Arc<ArcSwap<Answering<L>>>,
+    pub loaded: watch::Sender<Vec<Arc<L>>>,
+    pub events: Sender<Event<L>>,
 }
 
 /// The thread's possessions.
-pub(super) struct Lifecycle {
-    options: EncoderOptions,
+pub(super) struct Lifecycle<L> {
+    options: ModelOptions,
     wishes: Wishes,
-    versions: Versions,
+    versions: Versions<L>,
     /// What each label answers with here.
     labels: BTreeMap<Label, Version>,
     registry: Option<(Registry, Watch)>,
     waiting: Vec<(Wish, oneshot::Sender<Result<(), Refused>>)>,
-    answering: Arc<ArcSwap<Answering>>,
-    loaded: watch::Sender<Vec<Arc<Encoder>>>,
+    answering: Arc<ArcSwap<Answering<L>>>,
+    loaded: watch::Sender<Vec<Arc<L>>>,
     states: States,
-    events: Sender<Event>,
+    events: Sender<Event<L>>,
 }
 
-impl Lifecycle {
-    pub fn new(start: Start) -> Self {
+impl<L: Loaded> Lifecycle<L> {
+    pub fn new(start: Start<L>) -> Self {
         let Start { options, wishes, device, jobs, states, answering, loaded, events } = start;
         let model = wishes.model().clone();
         let versions = Versions::new(model, options.clone(), device, jobs, states.clone(), events.clone());
@@ -130,7 +129,7 @@ impl Lifecycle {
     }
 
     /// Works until told to stop.
-    pub fn run(mut self, events: &Receiver<Event>) {
+    pub fn run(mut self, events: &Receiver<Event<L>>) {
         loop {
             if self.registry.is_none() {
                 self.open_registry();
@@ -157,11 +156,11 @@ impl Lifecycle {
         [retry, self.wishes.next_expiry()].into_iter().flatten().min()
     }
 
-    fn happen(&mut self, event: Event) {
+    fn happen(&mut self, event: Event<L>) {
         match event {
             Event::Changed => self.read_registry(),
             Event::Warming(version) => self.versions.warming(version),
-            Event::Loaded(version, Ok(model)) => self.versions.arrived(version, model),
+            Event::Loaded(version, Ok(ready)) => self.versions.arrived(version, ready),
             Event::Loaded(version, Err(failure)) | Event::Indexed(version, Err(failure)) => {
                 self.versions.fail(version, &failure);
             }
@@ -294,17 +293,17 @@ impl Lifecycle {
         let labelled = self.labels.iter().filter_map(|(label, version)| {
             Some((label.as_str().to_owned(), Arc::clone(versions.get(&version.get())?)))
         });
-        let labels: BTreeMap<String, Arc<Encoder>> = labelled.collect();
+        let labels: BTreeMap<String, Arc<L>> = labelled.collect();
         let default = self.options.label.clone();
         let default = match labels.get(&default) {
-            Some(encoder) => Some(Pinned { encoder: Arc::clone(encoder), label: default }),
+            Some(loaded) => Some(Pinned { loaded: Arc::clone(loaded), label: default }),
             None if self.wishes.newest_by_default() => {
                 let newest = self.versions.newest_available();
-                newest.map(|encoder| Pinned { encoder, label: String::new() })
+                newest.map(|loaded| Pinned { loaded, label: String::new() })
             }
             None => None,
         };
-        let loaded: Vec<Arc<Encoder>> = versions.values().cloned().collect();
+        let loaded: Vec<Arc<L>> = versions.values().cloned().collect();
         self.answering.store(Arc::new(Answering { labels, versions, default }));
         self.loaded.send_if_modified(|before| {
             let same = before.len() == loaded.len() && before.iter().zip(&loaded).all(|(a, b)| Arc::ptr_eq(a, b));
@@ -347,7 +346,7 @@ impl Lifecycle {
     }
 
     /// Lets everything go, and stays until it has gone.
-    fn end(mut self, events: &Receiver<Event>) {
+    fn end(mut self, events: &Receiver<Event<L>>) {
         self.labels.clear();
         self.versions.unload_all();
         self.publish();

@@ -15,10 +15,7 @@ use std::{
 
 use vitrine_registry::{ModelName, Registry, Version};
 
-use super::{
-    lifecycle::Event,
-    load::{Load, Model, Warming},
-};
+use super::{Load, Loaded, Ready, Warming, lifecycle::Event};
 use crate::priority;
 
 /// A version to load.
@@ -30,10 +27,10 @@ pub(super) struct Job {
 }
 
 /// Starts the thread. It takes jobs until their sender is gone, and tells `events` what becomes of them.
-pub(super) fn start(load: Box<dyn Load>, events: Sender<Event>) -> io::Result<Sender<Job>> {
+pub(super) fn start<L: Loaded>(load: Box<dyn Load<L>>, events: Sender<Event<L>>) -> io::Result<Sender<Job>> {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(1)
-        .thread_name(|_| "encoder-warmup".to_owned())
+        .thread_name(|_| "model-warmup".to_owned())
         .start_handler(|_| priority::lower())
         .build()
         .map_err(io::Error::other)?;
@@ -42,11 +39,11 @@ pub(super) fn start(load: Box<dyn Load>, events: Sender<Event>) -> io::Result<Se
         priority::lower();
         run(&taken, &pool, load.as_ref(), &events);
     };
-    thread::Builder::new().name("encoder-loader".to_owned()).spawn(work)?;
+    thread::Builder::new().name("model-loader".to_owned()).spawn(work)?;
     Ok(jobs)
 }
 
-fn run(jobs: &Receiver<Job>, pool: &rayon::ThreadPool, load: &dyn Load, events: &Sender<Event>) {
+fn run<L: Loaded>(jobs: &Receiver<Job>, pool: &rayon::ThreadPool, load: &dyn Load<L>, events: &Sender<Event<L>>) {
     for job in jobs {
         let version = job.version;
         let warming = || {
@@ -65,7 +62,7 @@ fn run(jobs: &Receiver<Job>, pool: &rayon::ThreadPool, load: &dyn Load, events: 
 }
 
 impl Job {
-    fn load(&self, load: &dyn Load, warming: &Warming) -> Result<Model, String> {
+    fn load<L>(&self, load: &dyn Load<L>, warming: &Warming) -> Result<Ready<L>, String> {
         self.go_on()?;
         let folder = self.registry.version(&self.model, self.version).map_err(|error| error.to_string())?;
         let problems = folder.verify().map_err(|error| error.to_string())?;

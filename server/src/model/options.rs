@@ -1,4 +1,4 @@
-//! What an operator sets for text encoders.
+//! What an operator sets for a model.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -6,13 +6,13 @@ use vitrine_models::DeviceSpec;
 use vitrine_registry::lifecycle::Policy;
 
 use crate::{
-    batch::{DeviceOptions, LaneOptions, RowCost},
+    batch::{LaneOptions, RowCost},
     registry_source::RegistrySource,
 };
 
-/// Which text encoder runs, where, and within which bounds.
+/// Which model's versions run, where, and within which bounds.
 #[derive(Clone, Debug)]
-pub struct EncoderOptions {
+pub struct ModelOptions {
     /// The registry. It may be missing: it is looked for again every [`registry_retry`](Self::registry_retry).
     pub registry: RegistrySource,
     /// The model's name in the registry.
@@ -29,21 +29,17 @@ pub struct EncoderOptions {
     pub state_file: Option<PathBuf>,
     /// Where it runs.
     pub device: DeviceSpec,
-    /// The most texts that run together.
+    /// The most rows that run together.
     pub max_batch_rows: usize,
-    /// The most tokens that run together. Raised to the model's longest text if that is more.
+    /// The most tokens that run together. Raised to the model's longest row if that is more.
     pub max_batch_tokens: usize,
-    /// The most texts that may wait, queries and items each. More queries are refused; more items wait outside.
+    /// The most rows that may wait, interactive and bulk each. More interactive ones are refused; more of the others wait outside.
     pub max_queue_rows: usize,
-    /// Memory for the vectors of recent queries, in bytes, for each loaded version.
-    pub query_cache_bytes: u64,
-    /// How queries and items share the device.
-    pub sharing: DeviceOptions,
     /// How long to wait before looking again for a registry that is missing or cannot be read.
     pub registry_retry: Duration,
 }
 
-impl Default for EncoderOptions {
+impl Default for ModelOptions {
     fn default() -> Self {
         Self {
             registry: RegistrySource::Folder(PathBuf::from("vitrine-registry")),
@@ -57,15 +53,13 @@ impl Default for EncoderOptions {
             max_batch_rows: 256,
             max_batch_tokens: 4_096,
             max_queue_rows: 2_048,
-            query_cache_bytes: 32 << 20,
-            sharing: DeviceOptions::default(),
             registry_retry: Duration::from_secs(5),
         }
     }
 }
 
-impl EncoderOptions {
-    /// The bounds of a version whose longest text has `max_tokens`. The queue holds that many texts of that length.
+impl ModelOptions {
+    /// The bounds of a version whose longest row has `max_tokens`. The queue holds that many rows of that length.
     pub(super) fn lane_options(&self, max_tokens: usize, cost: RowCost) -> LaneOptions {
         LaneOptions {
             max_batch_rows: self.max_batch_rows,

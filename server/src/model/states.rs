@@ -64,13 +64,13 @@ pub struct Transition {
 
 /// The states, shared by those who change them and those who ask.
 #[derive(Clone)]
-pub(super) struct States {
+pub(crate) struct States {
     inner: Arc<watch::Sender<Inner>>,
     transitions: broadcast::Sender<Transition>,
 }
 
 #[derive(Default)]
-pub(super) struct Inner {
+pub(crate) struct Inner {
     versions: BTreeMap<u32, VersionStatus>,
     problem: Option<String>,
 }
@@ -106,7 +106,7 @@ impl States {
         self.inner.send_if_modified(|inner| {
             let new = inner.problem != problem;
             if let Some(problem) = problem.as_ref().filter(|_| new) {
-                tracing::warn!(problem, "the text encoder's labels cannot be followed");
+                tracing::warn!(problem, "a model's labels cannot be followed");
             }
             inner.problem = problem;
             new
