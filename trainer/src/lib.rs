@@ -43,7 +43,7 @@ pub use prepare::Prepare;
 pub use publish::{Gate, Publish};
 pub use sequences::{Case, Sequences, Split};
 pub use train::{
-    ClickConfig, ClickKind, ClickReport, GanConfig, GanReport, Learning, Parent, PictureConfig, PictureKind,
+    Augment, ClickConfig, ClickKind, ClickReport, GanConfig, GanReport, Learning, Parent, PictureConfig, PictureKind,
     PictureReport, Ranked, SequenceConfig, SequenceKind, SequenceReport, Train, train_clicks, train_gan,
     train_pictures, train_sequence,
 };

@@ -193,7 +193,7 @@ struct Making<'a> {
     out: &'a Path,
 }
 
-/// Pictures that the generator can still learn from.
+/// Pictures, as the discriminator is to see them next, that the generator can still learn from.
 struct Made {
     pictures: Tensor,
     classes: Tensor,
@@ -209,13 +209,14 @@ impl Making<'_> {
         let classes = Tensor::new(classes, &Device::Cpu)?;
         let seeds: Vec<u64> = half.examples.iter().map(|_| half.random.random()).collect();
         let pictures = self.generator.forward(&self.noise(seeds.into_iter())?, &classes, &mut half.mode())?;
-        let both = Tensor::cat(&[&real, &pictures.detach()], 0)?;
+        let augment = &self.config.augment;
+        let both = augment.apply(&Tensor::cat(&[&real, &pictures.detach()], 0)?, &mut half.random)?;
         let twice = Tensor::cat(&[&classes, &classes], 0)?;
         let verdicts = self.discriminator.forward(&both, &twice, &half.mode())?;
         let (of_real, of_made) = (verdicts.narrow(0, 0, count)?, verdicts.narrow(0, count, count)?);
         let share = count as f64 / batch as f64;
         let slope = Slope::of(&self.config.loss.discriminator(&of_real, &of_made)?, share)?;
-        Ok((slope, Made { pictures, classes, share }))
+        Ok((slope, Made { pictures: augment.apply(&pictures, &mut half.random)?, classes, share }))
     }
 
     fn noise(&self, seeds: impl Iterator<Item = u64>) -> Result<Tensor> {

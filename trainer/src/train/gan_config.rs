@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 use vitrine_models::{CganConfig, GanLayers, GanLoss, GeneratorSpec};
 
+use super::augment::Augment;
 use super::learning::{self, Configuration, Learning};
 use super::picture_config::check_channels;
 use crate::pictures::Pictures;
@@ -30,6 +31,8 @@ pub struct GanConfig {
     pub average: f64,
     /// How real pictures are varied.
     pub vary: Vary,
+    /// How real and made ones are, before the discriminator sees them.
+    pub augment: Augment,
     /// So many pictures are made after each pass, to see how good they are.
     pub judged: usize,
     /// A classifier learns from so many made pictures in the end, and is tested by real ones; 0: none does.
@@ -53,6 +56,7 @@ impl Default for GanConfig {
             discriminator_rate: 2.0,
             average: 0.999,
             vary: Vary { flip: false, shift: 0.0, erase: 0.0 },
+            augment: Augment::default(),
             judged: 2000,
             classified: 20_000,
             classifier_epochs: 4,
@@ -83,6 +87,7 @@ impl Configuration for GanConfig {
         ensure!(rate.is_finite() && rate > 0.0, "discriminator_rate is {rate}; it must be above 0");
         ensure!((0.0..1.0).contains(&self.average), "average is {}; it must be from 0 to below 1", self.average);
         self.vary.check()?;
+        self.augment.check()?;
         self.learning.check()
     }
 }
@@ -127,6 +132,7 @@ mod tests {
             ("layers.width = 0", "widths"),
             ("[layers]\nkind = \"dense\"\nwidths = []", "widths"),
             ("loss = \"wasserstein\"", "wasserstein"),
+            ("augment.cutout = 2.0", "augment.cutout"),
         ] {
             let error = format!("{:#}", read(text).unwrap_err());
             assert!(error.contains(name), "{text}: {error}");

@@ -1,5 +1,6 @@
 //! `vitrine-trainer train`: learns a network from what users did.
 
+mod augment;
 mod checkpoint;
 mod click;
 mod click_config;
@@ -22,6 +23,7 @@ mod sequence_config;
 use anyhow::Result;
 use clap::Subcommand;
 
+pub use augment::Augment;
 pub use click::{ClickReport, train_clicks};
 pub use click_config::{ClickConfig, ClickKind};
 pub use gan::{GanReport, train_gan};
