@@ -16,6 +16,9 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+/// The generator's model.
+pub const GENERATOR: &str = "fashion-cgan";
+
 /// How often a running program is looked at.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -56,6 +59,18 @@ fn beside(name: &str, build: &str) -> Result<PathBuf> {
         bail!("{} is not built; run `{build}`", path.display());
     }
     Ok(path)
+}
+
+/// Puts the generator of clothes' pictures, which is kept with the sources, into a registry, unless it is there.
+pub fn pull_generator(registry: &Path) -> Result<Command> {
+    let starter = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model-registry/starter/models/fashion-cgan/1");
+    let mut pull = Command::new(ours("vitrine-registry")?);
+    pull.args(["pull", GENERATOR, "--task", "image-generation", "--kind", "cgan", "--label", "stable", "--from"]);
+    pull.arg(format!("file:{}", starter.display())).arg("--registry").arg(registry);
+    for file in ["config.json", "model.safetensors", "golden.safetensors", "training.json"] {
+        pull.args(["--file", file]);
+    }
+    Ok(pull)
 }
 
 /// Puts the text encoder all-MiniLM-L6-v2 into a registry, unless it is there.

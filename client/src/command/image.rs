@@ -80,7 +80,7 @@ impl GenerateImage {
                     size(image.data.len() as i64),
                     image.seed.to_string(),
                     format!("{:.3}", image.discriminator_score),
-                    format!("{:.3}", image.nearest_training_distance),
+                    image.nearest_training_distance.map_or_else(String::new, |distance| format!("{distance:.3}")),
                 ]);
             }
         }

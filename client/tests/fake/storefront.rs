@@ -137,7 +137,7 @@ impl StorefrontService for FakeShop {
                 height: 8,
                 seed: request.seed.unwrap_or(7) + index as u64,
                 discriminator_score: 0.42,
-                nearest_training_distance: 3.5,
+                nearest_training_distance: Some(3.5),
                 ..Default::default()
             })
         });

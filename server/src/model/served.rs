@@ -55,7 +55,7 @@ impl<L: Loaded> Model<L> {
         let default: Label = options.label.parse().map_err(StartError::Label)?;
         let answering = Arc::new(ArcSwap::default());
         let (publish, loaded) = watch::channel(Vec::new());
-        let states = States::default();
+        let states = States::new(&options.model);
         let (events, arriving) = mpsc::channel();
         let wishes = Wishes::new(Setting {
             model,

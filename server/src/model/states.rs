@@ -65,6 +65,7 @@ pub struct Transition {
 /// The states, shared by those who change them and those who ask.
 #[derive(Clone)]
 pub(crate) struct States {
+    model: Arc<str>,
     inner: Arc<watch::Sender<Inner>>,
     transitions: broadcast::Sender<Transition>,
 }
@@ -75,13 +76,12 @@ pub(crate) struct Inner {
     problem: Option<String>,
 }
 
-impl Default for States {
-    fn default() -> Self {
-        Self { inner: Arc::default(), transitions: broadcast::channel(TRANSITIONS).0 }
-    }
-}
-
 impl States {
+    /// Of no version of a model so far.
+    pub fn new(model: &str) -> Self {
+        Self { model: model.into(), inner: Arc::default(), transitions: broadcast::channel(TRANSITIONS).0 }
+    }
+
     /// Takes note of what is done with a version now.
     pub fn set(&self, now: VersionStatus) {
         let mut previous = VersionState::Unspecified;
@@ -106,7 +106,7 @@ impl States {
         self.inner.send_if_modified(|inner| {
             let new = inner.problem != problem;
             if let Some(problem) = problem.as_ref().filter(|_| new) {
-                tracing::warn!(problem, "a model's labels cannot be followed");
+                tracing::warn!(model = &*self.model, problem, "the model's labels cannot be followed");
             }
             inner.problem = problem;
             new

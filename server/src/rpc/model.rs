@@ -71,11 +71,14 @@ impl ModelService for App {
         request: Request<WatchVersionsRequest>,
     ) -> Result<Response<Self::WatchVersionsStream>, Status> {
         let name = request.into_inner().name;
-        let model = (!name.is_empty()).then(|| model_name(&name)).transpose()?;
+        let runs = if name.is_empty() {
+            self.models.to_vec()
+        } else {
+            vec![Arc::clone(self.must_run(&model_name(&name)?)?)]
+        };
         let (sender, receiver) = mpsc::channel(WATCH_BUFFER);
-        let wanted = |run: &&Arc<dyn Managed>| model.as_ref().is_none_or(|model| model.as_str() == run.name());
-        for run in self.models.iter().filter(wanted) {
-            let (app, run, sender) = (self.clone(), Arc::clone(run), sender.clone());
+        for run in runs {
+            let (app, sender) = (self.clone(), sender.clone());
             // Ends when the caller does, or the model.
             tokio::spawn(async move { app.watch(&*run, sender).await });
         }

@@ -53,6 +53,7 @@ struct Layout {
     data: PathBuf,
     prepared: PathBuf,
     log: PathBuf,
+    pictures: PathBuf,
 }
 
 impl Layout {
@@ -66,6 +67,7 @@ impl Layout {
             registry: dir.join("registry"),
             data: files.join("data"),
             log: files.join("server.log"),
+            pictures: dir.join("pictures"),
             prepared: files,
         }
     }
@@ -83,12 +85,15 @@ pub fn run(demo: &Demo) -> Result<()> {
 
     programs::say("Getting the text encoder all-MiniLM-L6-v2");
     programs::run(programs::pull_encoder(&layout.registry)?, Some(&interrupted))?;
+    programs::say("Getting the generator of clothes' pictures");
+    programs::run(programs::pull_generator(&layout.registry)?, Some(&interrupted))?;
 
     let prepared = Prepared::make(&layout.prepared, cut, &interrupted)?;
 
     programs::say("Starting the server");
+    let settings = [format!("image_generator.model={}", programs::GENERATOR)];
     let (registry, data, log) = (&layout.registry, &layout.data, &layout.log);
-    let server = Server::start(Start { listen: demo.listen, registry, data, log, settings: &[] }, &interrupted)?;
+    let server = Server::start(Start { listen: demo.listen, registry, data, log, settings: &settings }, &interrupted)?;
     programs::say(&format!(
         "The server answers at {}, {:.1} s after the build",
         server.url(),
@@ -96,7 +101,7 @@ pub fn run(demo: &Demo) -> Result<()> {
     ));
     import(&layout, &prepared, &server, &interrupted)?;
 
-    let tries = tries::tries(&prepared.sample);
+    let tries = tries::tries(&prepared.sample, &layout.pictures);
     if demo.check {
         tries::check(&tries, &server)?;
         server.stop()?;

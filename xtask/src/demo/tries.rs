@@ -1,5 +1,7 @@
 //! What there is to try: one list, printed for people and run by `--check`.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
 
@@ -35,7 +37,7 @@ impl Try {
 }
 
 /// The commands, in an order that tells a story.
-pub fn tries(sample: &Sample) -> Vec<Try> {
+pub fn tries(sample: &Sample, pictures: &Path) -> Vec<Try> {
     let Sample { user, item, cat_food } = sample;
     // Somebody new every time, so that the first answer knows nothing of them.
     let guest = format!("guest-{}", Timestamp::now().as_second());
@@ -61,6 +63,11 @@ pub fn tries(sample: &Sample) -> Vec<Try> {
             Expect::Lines(1),
         ),
         Try::new("And the shop takes notice", ["recommend", "--user", &guest], Expect::AnotherThan(2)),
+        Try::new(
+            "New pictures of dresses, by a network; they come together on sheet.png",
+            ["generate-image", "--category", "dress", "--count", "8", "--out", &pictures.display().to_string()],
+            Expect::Lines(9),
+        ),
     ]
 }
 
@@ -126,10 +133,10 @@ mod tests {
 
     #[test]
     fn the_story_is_about_the_ids_of_the_data() {
-        let lines: Vec<String> = tries(&sample()).iter().map(Try::line).collect();
+        let lines: Vec<String> = tries(&sample(), Path::new("pictures")).iter().map(Try::line).collect();
         assert_eq!(lines[0], "vitrine search milk");
         assert!(lines.contains(&"vitrine recommend --bought-together 1029743".to_owned()), "{lines:?}");
-        assert_eq!(lines[lines.len() - 3], lines[lines.len() - 1], "the same question before and after");
+        assert_eq!(lines[lines.len() - 4], lines[lines.len() - 2], "the same question before and after");
     }
 
     #[test]
