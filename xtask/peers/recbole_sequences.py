@@ -4,7 +4,7 @@ history, all items ranked. NDCG@10 and HR@10 are given twice: as RecBole ranks (
 met, as we do.
 
     python3 -m venv venv && venv/bin/pip install torch recbole==1.2.1 --no-deps
-    venv/bin/pip install numpy pandas scipy scikit-learn tqdm colorlog colorama pyyaml tabulate texttable thop psutil
+    venv/bin/pip install numpy pandas scipy scikit-learn tqdm colorlog colorama pyyaml tabulate texttable thop psutil tensorboard
     venv/bin/python xtask/peers/recbole_sequences.py SASRec 1
 """
 import collections

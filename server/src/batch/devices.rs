@@ -40,3 +40,17 @@ impl Devices {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn models_on_one_device_share_it_until_all_is_over() {
+        let devices = Devices::default();
+        let [one, same, other] = ["cpu", "cpu", "cuda:0"].map(|name| devices.get(name).unwrap());
+        assert!(Arc::ptr_eq(&one, &same) && !Arc::ptr_eq(&one, &other));
+        devices.shutdown(Duration::from_mins(1)).await.unwrap();
+        assert!(!Arc::ptr_eq(&one, &devices.get("cpu").unwrap()), "what is over is not given again");
+    }
+}

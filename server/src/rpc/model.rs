@@ -71,11 +71,8 @@ impl ModelService for App {
         request: Request<WatchVersionsRequest>,
     ) -> Result<Response<Self::WatchVersionsStream>, Status> {
         let name = request.into_inner().name;
-        let runs = if name.is_empty() {
-            self.models.to_vec()
-        } else {
-            vec![Arc::clone(self.must_run(&model_name(&name)?)?)]
-        };
+        let runs =
+            if name.is_empty() { self.models.to_vec() } else { vec![Arc::clone(self.must_run(&model_name(&name)?)?)] };
         let (sender, receiver) = mpsc::channel(WATCH_BUFFER);
         for run in runs {
             let (app, sender) = (self.clone(), sender.clone());
