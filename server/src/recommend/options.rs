@@ -44,6 +44,8 @@ pub struct RecommendOptions {
     pub again_early: f32,
     /// How many of what a network expects next are candidates.
     pub next_depth: usize,
+    /// How much more the likeliest count than the others: how likely they are is taken to this power.
+    pub next_sharpness: f64,
     /// Weight of what a network expects next.
     pub next: f32,
     /// Weight of what users did next.
@@ -81,7 +83,8 @@ impl Default for RecommendOptions {
             again_decay: 0.95,
             again_early: 0.8,
             next_depth: 500,
-            next: 1.0,
+            next_sharpness: 0.5,
+            next: 0.2,
             follows: 0.3,
             together: 1.0,
             similar: 0.3,
