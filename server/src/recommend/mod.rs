@@ -212,7 +212,8 @@ impl Recommender<'_> {
         let wanted = popular::popularity(self.behaviour.popularity(), None, self.now_seconds());
         let mut popular = popular::popular(&wanted, want.considered(), eligible);
         let depth = options.next_depth.max(want.considered());
-        let next = self.next.map(|scores| next::next(scores, depth, options.next_sharpness, eligible)).unwrap_or_default();
+        let next =
+            self.next.map(|scores| next::next(scores, depth, options.next_sharpness, eligible)).unwrap_or_default();
         for (doc, _) in next.iter().chain(follows.iter()).chain(together.iter()).chain(similar.iter()) {
             popular.set(doc, wanted.get(doc as usize).copied().unwrap_or(0.0));
         }
