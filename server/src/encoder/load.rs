@@ -2,17 +2,14 @@
 
 use std::{num::NonZero, thread, time::Duration};
 
-use vitrine_models::{DeviceSpec, GoldenCheck, Ragged, TextEncoder, Tokenizer, check_golden, golden_tolerance};
+use vitrine_models::{DeviceSpec, Ragged, TextEncoder, Tokenizer, check_golden, golden_tolerance};
 use vitrine_registry::VersionDir;
 
-use super::{Encoder, TEXT_EMBEDDING, loaded::EncoderParts};
+use super::{Encoder, loaded::EncoderParts};
 use crate::{
     batch::{Row, RowCost, RunError, Runner},
-    model::{Load, Ready, Warming},
+    model::{Load, Ready, Warming, checked},
 };
-
-/// The networks of this task, as manifests name them.
-const KINDS: [&str; 1] = ["bert"];
 
 /// A first guess of the time for one unit of [`TextEncoder::cost`], before the first run corrects it.
 const UNIT: Duration = Duration::from_micros(100);
@@ -32,23 +29,11 @@ pub struct LoadEncoder {
 
 impl Load<Encoder> for LoadEncoder {
     fn load(&self, version: &VersionDir, warming: &Warming) -> Result<Ready<Encoder>, String> {
-        let (task, kind) = (&version.manifest.task, &version.manifest.kind);
-        if task != TEXT_EMBEDDING {
-            return Err(format!("its task is {task}, not {TEXT_EMBEDDING}"));
-        }
-        if !KINDS.contains(&kind.as_str()) {
-            return Err(format!("its kind is {kind}; supported: {}", KINDS.join(", ")));
-        }
         let network = TextEncoder::load(&version.path, &self.device).map_err(|error| error.to_string())?;
         warming()?;
         tracing::info!(path = %version.path.display(), backend = %network.backend(), "a text encoder is loaded");
         let tolerance = version.manifest.golden_tolerance.unwrap_or_else(|| golden_tolerance(&network));
-        match check_golden(&version.path, &network, tolerance).map_err(|error| error.to_string())? {
-            GoldenCheck::Matched { rows, difference } => tracing::debug!(rows, difference, "golden rows match"),
-            GoldenCheck::NotRecorded => {
-                tracing::warn!(path = %version.path.display(), "no golden rows: the weights are not checked by running them");
-            }
-        }
+        checked(check_golden(&version.path, &network, tolerance), version)?;
         let tokenizer = network.tokenizer();
         let max_tokens = tokenizer.max_tokens();
         let cost = RowCost::from_fn(max_tokens, |tokens| UNIT.mul_f32(network.cost(tokens)));

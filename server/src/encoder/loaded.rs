@@ -44,6 +44,7 @@ pub(super) struct EncoderParts {
 
 impl Loaded for Encoder {
     const TASK: &'static str = TEXT_EMBEDDING;
+    const KINDS: &'static [&'static str] = &["bert"];
     const INDEXED: bool = true;
 
     fn opened(&self) -> &Opened {

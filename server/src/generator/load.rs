@@ -2,17 +2,14 @@
 
 use std::time::Instant;
 
-use vitrine_models::{DeviceSpec, GoldenCheck, PictureGenerator, Wish};
+use vitrine_models::{DeviceSpec, PictureGenerator, Wish};
 use vitrine_registry::VersionDir;
 
-use super::{Generator, IMAGE_GENERATION, row, wish};
+use super::{Generator, row, wish};
 use crate::{
     batch::{RowCost, RunError, Runner},
-    model::{Load, Ready, Warming},
+    model::{Load, Ready, Warming, checked},
 };
-
-/// The networks of this task, as manifests name them.
-const KINDS: [&str; 1] = ["cgan"];
 
 /// How far a recorded picture's numbers may be from those that are made here, unless the manifest says.
 const TOLERANCE: f32 = 1e-3;
@@ -25,22 +22,10 @@ pub struct LoadGenerator {
 
 impl Load<Generator> for LoadGenerator {
     fn load(&self, version: &VersionDir, warming: &Warming) -> Result<Ready<Generator>, String> {
-        let (task, kind) = (&version.manifest.task, &version.manifest.kind);
-        if task != IMAGE_GENERATION {
-            return Err(format!("its task is {task}, not {IMAGE_GENERATION}"));
-        }
-        if !KINDS.contains(&kind.as_str()) {
-            return Err(format!("its kind is {kind}; supported: {}", KINDS.join(", ")));
-        }
         let network = PictureGenerator::load(&version.path, &self.device).map_err(|error| error.to_string())?;
         warming()?;
         let tolerance = version.manifest.golden_tolerance.unwrap_or(TOLERANCE);
-        match network.check_golden(&version.path, tolerance).map_err(|error| error.to_string())? {
-            GoldenCheck::Matched { rows, difference } => tracing::debug!(rows, difference, "golden rows match"),
-            GoldenCheck::NotRecorded => {
-                tracing::warn!(path = %version.path.display(), "no golden rows: the weights are not checked by running them");
-            }
-        }
+        checked(network.check_golden(&version.path, tolerance), version)?;
         let config = network.config().clone();
         let mut runner = Network(network);
         let one = row(&Wish { class: 0, seed: 0 });

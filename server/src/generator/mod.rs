@@ -37,6 +37,7 @@ pub struct Made {
 
 impl Loaded for Generator {
     const TASK: &'static str = IMAGE_GENERATION;
+    const KINDS: &'static [&'static str] = &["cgan"];
     const INDEXED: bool = false;
 
     fn opened(&self) -> &Opened {

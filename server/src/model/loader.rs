@@ -62,12 +62,19 @@ fn run<L: Loaded>(jobs: &Receiver<Job>, pool: &rayon::ThreadPool, load: &dyn Loa
 }
 
 impl Job {
-    fn load<L>(&self, load: &dyn Load<L>, warming: &Warming) -> Result<Ready<L>, String> {
+    fn load<L: Loaded>(&self, load: &dyn Load<L>, warming: &Warming) -> Result<Ready<L>, String> {
         self.go_on()?;
         let folder = self.registry.version(&self.model, self.version).map_err(|error| error.to_string())?;
         let problems = folder.verify().map_err(|error| error.to_string())?;
         if let Some(problem) = problems.first() {
             return Err(format!("{problem} ({} problems)", problems.len()));
+        }
+        let (task, kind) = (&folder.manifest.task, &folder.manifest.kind);
+        if task != L::TASK {
+            return Err(format!("its task is {task}, not {}", L::TASK));
+        }
+        if !L::KINDS.contains(&kind.as_str()) {
+            return Err(format!("its kind is {kind}; supported: {}", L::KINDS.join(", ")));
         }
         self.go_on()?;
         load.load(&folder, warming)

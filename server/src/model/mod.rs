@@ -17,6 +17,7 @@ pub mod options;
 pub mod served;
 pub mod states;
 
+use vitrine_models::{GoldenCheck, ModelError};
 use vitrine_registry::VersionDir;
 
 use crate::batch::{Lane, RowCost, Runner};
@@ -34,6 +35,9 @@ pub const LABEL_VERSION: &str = "vitrine_label_version";
 pub trait Loaded: Send + Sync + Sized + 'static {
     /// The task, as manifests name it.
     const TASK: &'static str;
+
+    /// The networks of this task that can be loaded, as manifests name them.
+    const KINDS: &'static [&'static str];
 
     /// Whether it answers only when its vectors of every catalog are there: see [`Model::indexed`].
     const INDEXED: bool;
@@ -82,9 +86,23 @@ pub type Warming<'a> = dyn Fn() -> Result<(), String> + Sync + 'a;
 
 /// Loads the versions of a task.
 pub trait Load<L>: Send + Sync {
-    /// Loads a version whose files have been verified, and tells `warming` before its first run, which may end it.
+    /// Loads a version of a known kind whose files have been verified, and tells `warming` before its first run, which may end it.
     ///
     /// # Errors
     /// Why not.
     fn load(&self, version: &VersionDir, warming: &Warming) -> Result<Ready<L>, String>;
+}
+
+/// Takes note of what came of running a version's recorded rows.
+///
+/// # Errors
+/// A row did not come out as recorded, or could not be run.
+pub(crate) fn checked(outcome: Result<GoldenCheck, ModelError>, version: &VersionDir) -> Result<(), String> {
+    match outcome.map_err(|error| error.to_string())? {
+        GoldenCheck::Matched { rows, difference } => tracing::debug!(rows, difference, "golden rows match"),
+        GoldenCheck::NotRecorded => {
+            tracing::warn!(path = %version.path.display(), "no golden rows: the weights are not checked by running them");
+        }
+    }
+    Ok(())
 }

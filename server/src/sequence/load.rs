@@ -2,17 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use vitrine_models::{DeviceSpec, GoldenCheck, SequenceModel};
+use vitrine_models::{DeviceSpec, SequenceModel};
 use vitrine_registry::VersionDir;
 
-use super::{SEQUENCE_RECOMMENDATION, Sequencer};
+use super::Sequencer;
 use crate::{
     batch::{RowCost, RunError, Runner},
-    model::{Load, Ready, Warming},
+    model::{Load, Ready, Warming, checked},
 };
-
-/// The networks of this task, as manifests name them.
-const KINDS: [&str; 2] = ["sasrec", "gru4rec"];
 
 /// How far a recorded score may be from what is computed here, unless the manifest says.
 const TOLERANCE: f32 = 1e-3;
@@ -25,22 +22,10 @@ pub struct LoadSequencer {
 
 impl Load<Sequencer> for LoadSequencer {
     fn load(&self, version: &VersionDir, warming: &Warming) -> Result<Ready<Sequencer>, String> {
-        let (task, kind) = (&version.manifest.task, &version.manifest.kind);
-        if task != SEQUENCE_RECOMMENDATION {
-            return Err(format!("its task is {task}, not {SEQUENCE_RECOMMENDATION}"));
-        }
-        if !KINDS.contains(&kind.as_str()) {
-            return Err(format!("its kind is {kind}; supported: {}", KINDS.join(", ")));
-        }
         let network = SequenceModel::load(&version.path, &self.device).map_err(|error| error.to_string())?;
         warming()?;
         let tolerance = version.manifest.golden_tolerance.unwrap_or(TOLERANCE);
-        match network.check_golden(&version.path, tolerance).map_err(|error| error.to_string())? {
-            GoldenCheck::Matched { rows, difference } => tracing::debug!(rows, difference, "golden rows match"),
-            GoldenCheck::NotRecorded => {
-                tracing::warn!(path = %version.path.display(), "no golden rows: the weights are not checked by running them");
-            }
-        }
+        checked(network.check_golden(&version.path, tolerance), version)?;
         let ids = network.items().iter().cloned().zip(1..).collect();
         let max_length = network.max_length();
         let mut runner = Network(network);

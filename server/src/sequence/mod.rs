@@ -32,6 +32,7 @@ pub struct Sequencer {
 
 impl Loaded for Sequencer {
     const TASK: &'static str = SEQUENCE_RECOMMENDATION;
+    const KINDS: &'static [&'static str] = &["sasrec", "gru4rec"];
     const INDEXED: bool = false;
 
     fn opened(&self) -> &Opened {
