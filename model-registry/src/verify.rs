@@ -75,10 +75,15 @@ impl Registry {
 impl VersionDir {
     /// Reads every file and lists what is wrong. An empty list: all is as it was published.
     pub fn verify(&self) -> Result<Vec<Problem>, RegistryError> {
+        self.verify_resting(&|| ())
+    }
+
+    /// The same, and calls `rest` after every millisecond or so: for whoever verifies beside more urgent work.
+    pub fn verify_resting(&self, rest: &dyn Fn()) -> Result<Vec<Problem>, RegistryError> {
         let mut problems = Vec::new();
         for (file, entry) in &self.manifest.files {
             let path = file.in_folder(&self.path);
-            match Sha256::of_file(&path) {
+            match Sha256::of_file_resting(&path, rest) {
                 Ok(actual) if actual == entry.sha256 => {}
                 Ok(actual) => {
                     problems.push(Problem::Checksum { file: file.clone(), expected: entry.sha256, actual });

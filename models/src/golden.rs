@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 
+use crate::rest::rest;
 use crate::{Backend, ModelError, Precision, Ragged, TextEncoder, files};
 
 const FILE: &str = "golden.safetensors";
@@ -68,10 +69,20 @@ pub fn write_golden(dir: &Path, encoder: &TextEncoder, texts: &[&str]) -> Result
 /// [`ModelError::NotFinite`] when an output is not finite; [`ModelError::Golden`] when an element is more than
 /// `tolerance` away from its recording; a damaged recording; the device's failure.
 pub fn check_golden(dir: &Path, encoder: &TextEncoder, tolerance: f32) -> Result<GoldenCheck, ModelError> {
-    encoder.embed(&made_up_rows(encoder))?;
+    one_by_one(encoder, &made_up_rows(encoder))?;
     let Some(mut recording) = Recording::read(dir)? else { return Ok(GoldenCheck::NotRecorded) };
     let (rows, recorded) = rows_of(&mut recording, encoder.dimensions())?;
-    recording.compare(&encoder.embed(&rows)?, &recorded, tolerance)
+    recording.compare(&one_by_one(encoder, &rows)?, &recorded, tolerance)
+}
+
+/// Embeddings of rows, with a rest after each.
+fn one_by_one(encoder: &TextEncoder, rows: &Ragged) -> Result<Vec<Vec<f32>>, ModelError> {
+    let mut embeddings = Vec::with_capacity(rows.len());
+    for row in rows.iter() {
+        embeddings.extend(encoder.embed(&Ragged::from_iter([row]))?);
+        rest();
+    }
+    Ok(embeddings)
 }
 
 /// A version's recording: what went in and what came out, as named tensors.

@@ -15,6 +15,7 @@
 //! - [`SequenceNetwork`], [`ClickNetwork`], [`PictureNetwork`]: the same networks, to learn as well; [`Mode`], [`start`], [`cross_entropy`]: what they need for it.
 //! - [`write_golden`], [`check_golden`]: recorded rows that prove a loaded version computes what it should.
 //! - [`Products`]: inner products of a vector with many stored ones, on the same instruction sets.
+//! - [`resting`]: loading that leaves time to those who serve.
 //! - [`DeviceSpec`]: where a version runs, `cpu` or `cuda:N`; [`Backend`], [`Isa`], [`Precision`]: on what.
 //!
 //! What this crate leaves to its neighbours: which version to load and whether its files are whole
@@ -52,6 +53,7 @@ mod picture_model;
 mod pooling;
 mod precision;
 mod ragged;
+mod rest;
 mod sasrec;
 mod sequence;
 mod sequence_model;
@@ -81,6 +83,7 @@ pub use picture_generator::{GeneratorSpec, PictureGenerator, Wish};
 pub use picture_model::{PictureModel, PictureSpec, Seen};
 pub use precision::Precision;
 pub use ragged::{Ragged, Row};
+pub use rest::resting;
 pub use sasrec::{SasRec, SasRecConfig};
 pub use sequence::{PADDING, SequenceNetwork, last_scores, padded};
 pub use sequence_model::{SequenceModel, SequenceSpec};

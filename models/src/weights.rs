@@ -12,11 +12,14 @@ use candle_nn::var_builder::{SimpleBackend, VarBuilder};
 use safetensors::tensor::Metadata;
 
 use crate::ModelError;
+use crate::rest::rest;
 
 const HINT: &str =
     "; weights are loaded from safetensors only: convert other formats with the `safetensors` package for Python";
 /// The longest header, as the format says.
 const MAX_HEADER: u64 = 100_000_000;
+/// So many bytes are read from one rest to the next.
+const PART: usize = 1 << 21;
 
 /// An open safetensors file. The format: <https://huggingface.co/docs/safetensors/index#format>.
 pub(crate) struct Weights {
@@ -72,9 +75,12 @@ impl SimpleBackend for Weights {
         let info = self.metadata.info(name).ok_or_else(missing)?;
         let (from, to) = info.data_offsets;
         let mut bytes = vec![0; to - from];
-        self.file
-            .read_exact_at(&mut bytes, self.start + from as u64)
-            .map_err(|error| CandleError::msg(format!("`{name}` cannot be read: {error}")))?;
+        for (at, part) in bytes.chunks_mut(PART).enumerate() {
+            self.file
+                .read_exact_at(part, self.start + (from + at * PART) as u64)
+                .map_err(|error| CandleError::msg(format!("`{name}` cannot be read: {error}")))?;
+            rest();
+        }
         Tensor::from_raw_buffer(&bytes, info.dtype.try_into()?, &info.shape, device)?.to_dtype(dtype)
     }
 

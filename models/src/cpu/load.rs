@@ -9,6 +9,10 @@ use super::kernels::Kernels;
 use super::linear::Linear;
 use super::network::{Embeddings, Layer, Network, Sizes};
 use super::norm::NormWeights;
+use crate::rest::rest;
+
+/// So many rows of a matrix are copied from one rest to the next.
+const ROWS: usize = 1024;
 
 /// Why the kernels cannot run a configuration, if they cannot.
 pub(crate) fn unsupported(config: &Config) -> Option<String> {
@@ -44,7 +48,14 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn matrix(&self, name: &str, rows: usize, columns: usize) -> CandleResult<Vec<f32>> {
-        finite(name, self.weights.get((rows, columns), name)?.flatten_all()?.to_vec1()?)
+        let tensor = self.weights.get((rows, columns), name)?;
+        let mut numbers = Vec::with_capacity(rows * columns);
+        for first in (0..rows).step_by(ROWS) {
+            rest();
+            numbers.extend(tensor.narrow(0, first, ROWS.min(rows - first))?.flatten_all()?.to_vec1::<f32>()?);
+        }
+        rest();
+        finite(name, numbers)
     }
 
     fn vector(&self, name: &str, length: usize) -> CandleResult<Vec<f32>> {

@@ -3,7 +3,10 @@
 use std::{
     collections::HashMap,
     io,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -17,7 +20,7 @@ use super::{
     options::{DeviceOptions, LaneOptions},
     request::{End, Ended, LaneId, Refusal, Request},
     runner::Runner,
-    scheduler::Scheduler,
+    scheduler::{LULL, Scheduler},
     worker,
 };
 
@@ -55,6 +58,8 @@ impl Batcher {
                 ended: false,
             }),
             work: Condvar::new(),
+            started: Instant::now(),
+            last_interactive: AtomicU64::new(0),
         });
         let ended = worker::start(Arc::clone(&shared))?;
         Ok(Self { shared, ended })
@@ -63,6 +68,12 @@ impl Batcher {
     /// The name given to [`start`](Self::start).
     pub fn device(&self) -> &str {
         &self.shared.device
+    }
+
+    /// Whether interactive rows come one after the other.
+    pub fn serves(&self) -> bool {
+        let last = self.shared.last_interactive.load(Ordering::Relaxed);
+        last > 0 && self.shared.millis().saturating_sub(last) < LULL.as_millis() as u64
     }
 
     /// Hands a loaded model to the device's thread, which owns it from now on. `name` names it in metrics, as `minilm/3`.
@@ -176,6 +187,9 @@ impl Lane {
 impl LaneHandle {
     fn admit(&self, request: Request<Arc<Job>>) -> Result<(), BatchError> {
         let class = request.class;
+        if class == Class::Interactive {
+            self.shared.last_interactive.store(self.shared.millis(), Ordering::Relaxed);
+        }
         let refusal = {
             let mut state = self.shared.state.lock();
             let outcome = state.scheduler.admit(self.id, request, Instant::now());
@@ -216,9 +230,18 @@ pub(super) struct Shared {
     pub state: Mutex<State>,
     /// Notified when the worker has something new to look at.
     pub work: Condvar,
+    started: Instant,
+    /// When interactive rows came last, in milliseconds from the start; 0: never. Not behind the lock, as threads of low priority ask,
+    /// which may not hold it.
+    last_interactive: AtomicU64,
 }
 
 impl Shared {
+    /// Since the start; never 0.
+    fn millis(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64 + 1
+    }
+
     fn stop(&self, at: Instant) {
         let mut state = self.state.lock();
         state.scheduler.close_all();

@@ -13,6 +13,9 @@ pub struct DeviceOptions {
     /// The part of the device's time that bulk rows get while interactive rows would take all of it. From 0 (none) up
     /// to, but not including, 1.
     pub bulk_share: f64,
+    /// The most of the device's time that bulk rows get while interactive rows come one after the other, even if they leave more: what a bulk
+    /// batch evicts from caches, the next interactive one must read again. Above 0, up to 1.
+    pub bulk_pace: f64,
     /// The device time that a lane may use in its turn before the next lane's turn comes.
     pub quantum: Duration,
 }
@@ -23,6 +26,7 @@ impl Default for DeviceOptions {
             bulk_batch_time: Duration::from_millis(2),
             quiet_bulk_batch_time: Duration::from_millis(250),
             bulk_share: 0.1,
+            bulk_pace: 0.25,
             quantum: Duration::from_millis(10),
         }
     }

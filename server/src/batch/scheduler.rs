@@ -9,9 +9,9 @@
 //! 1996; with overdraft, as a batch is formed when it is launched and not before.)
 //!
 //! **Classes**: a batch is of one class. Interactive rows of any lane go before bulk rows of any lane; bulk batches are
-//! kept short, and shorter where an interactive row came lately: the next may come just after the launch. Bulk cannot starve: while it waits, it is
-//! credited [`bulk_share`](DeviceOptions::bulk_share) of the device's time, and it gets a batch whenever the credit is
-//! worth one.
+//! kept short, and shorter where an interactive row came lately: the next may come just after the launch. While they come one after the other,
+//! bulk gets [`bulk_pace`](DeviceOptions::bulk_pace) of the time that they leave. It cannot starve either: while it waits, it is credited
+//! [`bulk_share`](DeviceOptions::bulk_share) of the device's time, and it gets a batch whenever the credit is worth one.
 //!
 //! **Admission** is bounded in rows and tokens for each lane and class, so bulk rows never take the room of interactive
 //! ones. A request whose estimated *wait* ends after its deadline is refused at once. Its own run is not counted: an
@@ -81,6 +81,9 @@ impl<T: Ticket> LaneQueue<T> {
 /// After so long without an interactive request, bulk batches may be longer.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// After so long without an interactive request, the device has more time than they need.
+pub(super) const LULL: Duration = Duration::from_millis(20);
+
 /// The queues of one device.
 pub struct Scheduler<T> {
     options: DeviceOptions,
@@ -92,6 +95,9 @@ pub struct Scheduler<T> {
     bulk_credit: u64,
     busy_until: Option<Instant>,
     last_interactive: Option<Instant>,
+    /// When the last bulk batch was formed, and until when there is to be no other while interactive rows come.
+    last_bulk: Option<Instant>,
+    bulk_rests_until: Option<Instant>,
     ended: Vec<Ended<T>>,
 }
 
@@ -108,6 +114,8 @@ impl<T: Ticket> Scheduler<T> {
             bulk_credit: 0,
             busy_until: None,
             last_interactive: None,
+            last_bulk: None,
+            bulk_rests_until: None,
             ended: Vec::new(),
         }
     }
@@ -254,7 +262,7 @@ impl<T: Ticket> Scheduler<T> {
             lane.interactive.trim(now, &mut self.ended);
             lane.bulk.trim(now, &mut self.ended);
         }
-        let class = self.next_class()?;
+        let class = self.next_class(now)?;
         let id = self.next_lane(class)?;
         let quiet = self.last_interactive.is_none_or(|last| now.saturating_duration_since(last) >= QUIET);
         let bulk_batch_time = if quiet { self.options.quiet_bulk_batch_time } else { self.options.bulk_batch_time };
@@ -271,18 +279,29 @@ impl<T: Ticket> Scheduler<T> {
         let charged = lane.corrected(class, load.cost);
         lane.class_mut(class).deficit -= charged as i64;
         self.charge_classes(class, charged);
+        if class == Class::Bulk {
+            self.last_bulk = Some(now);
+        }
         self.busy_until = Some(now + Duration::from_nanos(charged));
         Some(Batch { lane: id, class, parts, rows: load.rows, tokens: load.tokens, cost: load.cost, charged })
     }
 
-    /// Interactive first; bulk when nothing interactive waits, or when its credit is worth a batch.
-    fn next_class(&self) -> Option<Class> {
+    /// Interactive first; bulk when nothing interactive waits and it need not rest, or when its credit is worth a batch.
+    fn next_class(&self, now: Instant) -> Option<Class> {
         match (self.waits(Class::Interactive), self.waits(Class::Bulk)) {
             (true, true) if self.bulk_credit >= nanos(self.options.bulk_batch_time) => Some(Class::Bulk),
             (true, _) => Some(Class::Interactive),
-            (false, true) => Some(Class::Bulk),
-            (false, false) => None,
+            (false, true) if self.bulk_from().is_none_or(|from| from <= now) => Some(Class::Bulk),
+            (false, _) => None,
         }
+    }
+
+    /// When a bulk batch may run next if nothing interactive waits; `None`: at any time, as where a lane is to drain.
+    #[must_use]
+    pub fn bulk_from(&self) -> Option<Instant> {
+        let closing = self.lanes.values().any(|lane| lane.closing);
+        let rests = self.bulk_rests_until.filter(|_| !closing).zip(self.last_interactive);
+        rests.map(|(rested, last)| rested.min(last + LULL))
     }
 
     fn charge_classes(&mut self, class: Class, charged: u64) {
@@ -327,6 +346,10 @@ impl<T: Ticket> Scheduler<T> {
         self.busy_until = None;
         let Some(lane) = self.lanes.get_mut(&batch.lane) else { return };
         let Some(took) = took else { return };
+        if batch.class == Class::Bulk {
+            self.bulk_rests_until =
+                self.last_bulk.map(|formed| formed + took.div_f64(self.options.bulk_pace.clamp(0.01, 1.0)));
+        }
         let took = nanos(took);
         let queue = lane.class_mut(batch.class);
         queue.deficit += batch.charged as i64 - took as i64;

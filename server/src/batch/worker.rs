@@ -110,7 +110,10 @@ impl Worker<'_> {
             if state.stop.is_some() {
                 return Step::End;
             }
-            self.shared.work.wait(&mut state);
+            match state.scheduler.bulk_from().filter(|from| *from > now) {
+                Some(from) => drop(self.shared.work.wait_until(&mut state, from)),
+                None => self.shared.work.wait(&mut state),
+            }
         }
     }
 

@@ -68,8 +68,8 @@ impl<L: Loaded> Model<L> {
         let lifecycle = Lifecycle::new(Start {
             options,
             wishes,
+            jobs: loader::start(load, Arc::clone(&device), events.clone())?,
             device,
-            jobs: loader::start(load, events.clone())?,
             states: states.clone(),
             answering: Arc::clone(&answering),
             loaded: publish,

@@ -52,8 +52,13 @@ impl Bench {
             bulk_batch_time: 50 * MS,
             quiet_bulk_batch_time: 90 * MS,
             bulk_share: 0.1,
+            bulk_pace: 1.0,
             quantum: 10 * MS,
         };
+        Self::with(options)
+    }
+
+    fn with(options: DeviceOptions) -> Self {
         Self { scheduler: Scheduler::new(options), now: Instant::now(), callers: Vec::new() }
     }
 
@@ -247,6 +252,29 @@ fn bulk_batches_are_longer_where_nobody_waits() {
     assert_eq!(bench.run_rows(), [(0, 1)]);
     bench.now += Duration::from_secs(1);
     assert_eq!(bench.run_rows(), [(0, 3)]);
+}
+
+#[test]
+fn bulk_rests_while_interactive_rows_come_one_after_the_other() {
+    let mut bench = Bench::with(DeviceOptions { bulk_batch_time: 4 * MS, bulk_pace: 0.25, ..DeviceOptions::default() });
+    let (lane, start) = (bench.lane(), bench.now);
+    let after = |bench: &Bench| bench.now - start;
+    bench.bulk(lane, &[4; 8]);
+    bench.interactive(lane, &[1]);
+    assert_eq!(bench.run_rows(), [(1, 1)]);
+    assert_eq!((after(&bench), bench.run_rows()), (MS, vec![(0, 1)]));
+    assert_eq!((bench.run(), bench.scheduler.bulk_from()), (None, Some(start + 17 * MS)), "a quarter of the time");
+    bench.interactive(lane, &[1]);
+    assert_eq!((after(&bench), bench.run_rows()), (5 * MS, vec![(2, 1)]), "others need not rest");
+    bench.now = start + 17 * MS;
+    assert_eq!(bench.run_rows(), [(0, 1)]);
+    assert_eq!((bench.run(), bench.scheduler.bulk_from()), (None, Some(start + 25 * MS)), "nobody else has come");
+    bench.now = start + 25 * MS;
+    assert_eq!((bench.run_rows(), bench.run_rows()), (vec![(0, 1)], vec![(0, 1)]));
+    bench.interactive(lane, &[1]);
+    assert_eq!((bench.run_rows(), bench.run()), (vec![(3, 1)], None));
+    bench.scheduler.close(lane);
+    assert_eq!(bench.run_rows(), [(0, 1)], "what is to end does not rest");
 }
 
 #[test]
