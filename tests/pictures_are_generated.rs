@@ -110,6 +110,10 @@ async fn an_item_has_the_class_of_its_category_and_what_has_none_is_named() {
         assert!(error.violations[0].description.contains("ankle-boot"), "{error:?}");
     }
     assert_eq!(error(&client, item("nothing")).await.code, Code::NotFound);
+    let error_of =
+        async |reject_near_copies| error(&client, GenerateImageRequest { reject_near_copies, ..of("Dress") }).await;
+    assert_eq!(error_of(f64::NAN).await.violations[0].field, "reject_near_copies");
+    assert_eq!(error_of(1.0).await.reason, "DISTANCE_UNKNOWN");
     let mut selecting = of("Dress");
     selecting.context.as_mut().unwrap().model_selector.insert("image-generation".into(), "2".into());
     let error = error(&client, selecting).await;

@@ -5,6 +5,7 @@ use std::panic::catch_unwind;
 use std::str::FromStr;
 
 use candle_core::Device;
+use serde::{Deserialize, Serialize};
 
 use crate::ModelError;
 
@@ -16,7 +17,8 @@ use crate::ModelError;
 /// assert_eq!("cuda:1".parse::<DeviceSpec>()?, DeviceSpec::Cuda(1));
 /// # Ok::<(), vitrine_models::ModelError>(())
 /// ```
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum DeviceSpec {
     /// The cores that the process may use.
     #[default]
@@ -27,7 +29,10 @@ pub enum DeviceSpec {
 
 impl DeviceSpec {
     /// Opens the device.
-    pub(crate) fn open(self) -> Result<Device, ModelError> {
+    ///
+    /// # Errors
+    /// There is none of that name here, or this build runs on the CPU only.
+    pub fn open(self) -> Result<Device, ModelError> {
         let Self::Cuda(ordinal) = self else { return Ok(Device::Cpu) };
         let fail = |reason: String| ModelError::Device { device: self, reason };
         if !cfg!(feature = "cuda") {
@@ -82,6 +87,20 @@ impl FromStr for DeviceSpec {
             _ => None,
         }
         .ok_or_else(|| ModelError::DeviceName(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for DeviceSpec {
+    type Error = ModelError;
+
+    fn try_from(text: String) -> Result<Self, ModelError> {
+        text.parse()
+    }
+}
+
+impl From<DeviceSpec> for String {
+    fn from(device: DeviceSpec) -> Self {
+        device.to_string()
     }
 }
 

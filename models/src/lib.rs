@@ -11,7 +11,8 @@
 //! - [`SequenceModel`]: a loaded version of task `sequence-recommendation`; kinds: `sasrec` ([`SasRec`]), `gru4rec` ([`Gru4Rec`]).
 //! - [`ClickModel`]: a loaded version of task `ctr-ranking`, over [`Fields`]; kinds: `deepfm` ([`DeepFm`]), `dcn-v2` ([`DcnV2`]).
 //! - [`PictureModel`]: a loaded version of task `image-embedding`; kinds: `cnn` ([`Cnn`]), `efficientnet-lite` ([`EfficientNetLite`]).
-//! - [`PictureGenerator`]: a loaded version of task `image-generation`; kind: `cgan` ([`Generator`], [`Discriminator`]).
+//! - [`PictureGenerator`]: a loaded version of task `image-generation`; kind: `cgan` ([`Generator`], [`Discriminator`]); [`KnownPictures`]: what
+//!   it has learnt from, so that copies are known.
 //! - [`SequenceNetwork`], [`ClickNetwork`], [`PictureNetwork`]: the same networks, to learn as well; [`Mode`], [`start`], [`cross_entropy`]: what they need for it.
 //! - [`write_golden`], [`check_golden`]: recorded rows that prove a loaded version computes what it should.
 //! - [`Products`]: inner products of a vector with many stored ones, on the same instruction sets.
@@ -43,6 +44,7 @@ mod fused;
 mod golden;
 mod gru4rec;
 mod head;
+mod known_pictures;
 mod linear;
 mod losses;
 mod padded_bert;
@@ -77,6 +79,7 @@ pub use error::ModelError;
 pub use fields::{ClickNetwork, Encoded, Examples, Field, FieldError, FieldKind, Fields, Value};
 pub use golden::{GoldenCheck, check_golden, golden_tolerance, write_golden};
 pub use gru4rec::{CellKind, Gru4Rec, Gru4RecConfig};
+pub use known_pictures::KnownPictures;
 pub use losses::{cross_entropy, cross_entropy_of_odds};
 pub use picture::PictureNetwork;
 pub use picture_generator::{GeneratorSpec, PictureGenerator, Wish};

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::golden::{GoldenCheck, Recording};
 use crate::training::Mode;
 use crate::weights::Weights;
-use crate::{CganConfig, DeviceSpec, Discriminator, Generator, ModelError, files};
+use crate::{CganConfig, DeviceSpec, Discriminator, Generator, KnownPictures, ModelError, files};
 
 /// Which networks they are, and their sizes: the version's `config.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,6 +24,8 @@ pub enum GeneratorSpec {
 pub struct PictureGenerator {
     generator: Generator,
     discriminator: Discriminator,
+    /// What it has learnt from, if the version tells.
+    known: Option<KnownPictures>,
     config: CganConfig,
     device: Device,
 }
@@ -43,24 +45,30 @@ impl PictureGenerator {
     /// The prefix of the discriminator's weights.
     pub const DISCRIMINATOR: &str = "discriminator";
 
-    /// Loads `config.json` and `model.safetensors` in `dir`.
+    /// Loads `config.json`, `model.safetensors` and, if there are any, [`KnownPictures`] in `dir`.
     ///
     /// # Errors
     /// A file is missing, damaged or contradicts another, or the device cannot be opened.
-    pub fn load(dir: &Path, device: &DeviceSpec) -> Result<Self, ModelError> {
+    pub fn load(dir: &Path, spec: &DeviceSpec) -> Result<Self, ModelError> {
         let GeneratorSpec::Cgan(config) = files::json(&dir.join("config.json"), "; it describes the network")?;
-        let device = device.open()?;
+        let device = spec.open()?;
         let path = dir.join("model.safetensors");
         let weights = Weights::open(&path)?.on(&device);
         let damaged = |error| ModelError::format(&path, error);
         let generator = Generator::new(&config, &weights.pp(Self::GENERATOR)).map_err(damaged)?;
         let discriminator = Discriminator::new(&config, &weights.pp(Self::DISCRIMINATOR)).map_err(damaged)?;
-        Ok(Self { generator, discriminator, config, device })
+        let known = KnownPictures::load(dir, spec)?;
+        Ok(Self { generator, discriminator, known, config, device })
     }
 
     /// Sizes and classes.
     pub fn config(&self) -> &CganConfig {
         &self.config
+    }
+
+    /// Whether it tells how near pictures come to those that it has learnt from.
+    pub fn knows_copies(&self) -> bool {
+        self.known.is_some()
     }
 
     /// Makes pictures: f32 `[pictures, side, side, channels]`, from 0 to 1.
@@ -78,7 +86,8 @@ impl PictureGenerator {
         }
     }
 
-    /// Each picture's numbers, and behind them how likely the discriminator thinks that it is real.
+    /// Each picture's numbers, behind them how likely the discriminator thinks that it is real, and, if this
+    /// [is known](Self::knows_copies), how near it comes to a picture that was learnt from.
     ///
     /// # Errors
     /// Those of [`make`](Self::make).
@@ -88,6 +97,11 @@ impl PictureGenerator {
         let mut numbers: Vec<Vec<f32>> = pictures.flatten_from(1)?.to_vec2()?;
         for (numbers, verdict) in numbers.iter_mut().zip(verdicts) {
             numbers.push(verdict);
+        }
+        if let Some(known) = &self.known {
+            for (numbers, nearest) in numbers.iter_mut().zip(known.nearest(&pictures)?) {
+                numbers.push(nearest);
+            }
         }
         Ok(numbers)
     }

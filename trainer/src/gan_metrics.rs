@@ -36,8 +36,9 @@ pub struct GanScores {
     pub nearest: f64,
     /// The same for test pictures.
     pub nearest_of_real: f64,
-    /// The part of the made pictures that are nearer to one that was learnt from than all but a hundredth of the test pictures are: more than
-    /// a few hundredths are copies.
+    /// The distance that all but a hundredth of the test pictures keep from those that were learnt from.
+    pub near: f64,
+    /// The part of the made pictures that are nearer than that: more than a few hundredths are copies.
     pub near_copies: f64,
 }
 
@@ -138,6 +139,7 @@ pub fn score(
         coverage_of_real: test.covered(some_learnt, classes)?,
         nearest: quantile(&sorted, 0.5).into(),
         nearest_of_real: quantile(&nearest_of_real, 0.5).into(),
+        near: near.into(),
         near_copies: copies as f64 / nearest.len().max(1) as f64,
     })
 }

@@ -43,8 +43,8 @@ pub use prepare::Prepare;
 pub use publish::{Gate, Publish};
 pub use sequences::{Case, Sequences, Split};
 pub use train::{
-    Augment, ClickConfig, ClickKind, ClickReport, GanConfig, GanReport, Learning, Parent, PictureConfig, PictureKind,
-    PictureReport, Ranked, SequenceConfig, SequenceKind, SequenceReport, Train, train_clicks, train_gan,
+    Augment, ClickConfig, ClickKind, ClickReport, GanConfig, GanReport, Judge, Learning, Parent, PictureConfig,
+    PictureKind, PictureReport, Ranked, SequenceConfig, SequenceKind, SequenceReport, Train, train_clicks, train_gan,
     train_pictures, train_sequence,
 };
 pub use vary::Vary;

@@ -15,7 +15,16 @@ use vitrine_registry::{
 use crate::train::learnt;
 
 /// What a version is made of, where it is there.
-const FILES: [&str; 5] = ["config.json", "items.json", "model.safetensors", "golden.safetensors", TRAINING];
+const FILES: [&str; 8] = [
+    "config.json",
+    "items.json",
+    "model.safetensors",
+    "golden.safetensors",
+    "known.safetensors",
+    "judge/config.json",
+    "judge/model.safetensors",
+    TRAINING,
+];
 /// How it was learnt.
 pub const TRAINING: &str = "training.json";
 /// The figures, by name.

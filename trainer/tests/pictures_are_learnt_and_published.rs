@@ -118,6 +118,8 @@ fn what_cannot_be_learnt_from_is_said_and_leaves_nothing() {
     shop.refused(&train.replace("photos", "nowhere"), "nowhere");
     shop.refused("train efficientnet-lite --pictures photos --config cnn.toml --out seen --weights none", "boot");
     shop.refused("train cgan --pictures photos --judge nowhere --out made", "config.json");
+    fs::rename(shop.path("photos/validation/boot"), shop.path("photos/validation/shoe")).unwrap();
+    shop.refused(&format!("{train} --device cuda:9"), "cuda:9");
     shop.refused("evaluate pictures nowhere --pictures photos", "config.json");
     assert!(!shop.path("seen").exists() && !shop.path("made").exists());
 }

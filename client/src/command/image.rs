@@ -39,6 +39,9 @@ pub struct GenerateImage {
     /// In pixels; 0: the model's own
     #[arg(long, default_value_t = 0, value_name = "PIXELS")]
     height: i32,
+    /// Makes others in the place of pictures that come nearer than this to one that the model was trained on: 1 is as near as real ones come
+    #[arg(long, default_value_t = 0.0, value_name = "DISTANCE")]
+    reject_near_copies: f64,
     /// The file format
     #[arg(long, value_enum, default_value_t = Format::Png)]
     format: Format,
@@ -120,6 +123,7 @@ impl GenerateImage {
             width: self.width,
             height: self.height,
             format: format.into(),
+            reject_near_copies: self.reject_near_copies,
         }
     }
 

@@ -26,7 +26,7 @@ impl Load<Generator> for LoadGenerator {
         warming()?;
         let tolerance = version.manifest.golden_tolerance.unwrap_or(TOLERANCE);
         checked(network.check_golden(&version.path, tolerance), version)?;
-        let config = network.config().clone();
+        let (config, knows_copies) = (network.config().clone(), network.knows_copies());
         let mut runner = Network(network);
         let one = row(&Wish { class: 0, seed: 0 });
         let started = Instant::now();
@@ -37,7 +37,7 @@ impl Load<Generator> for LoadGenerator {
             max_tokens: one.len(),
             cost: RowCost::from_fn(one.len(), |_| took),
             published: version.manifest.created.to_string(),
-            open: Box::new(|opened| Generator { opened, config }),
+            open: Box::new(move |opened| Generator { opened, config, knows_copies }),
         })
     }
 }

@@ -24,6 +24,7 @@ pub type Generators = Model<Generator>;
 pub struct Generator {
     opened: Opened,
     config: CganConfig,
+    knows_copies: bool,
 }
 
 /// A picture that was made.
@@ -33,6 +34,8 @@ pub struct Made {
     pub pixels: Vec<u8>,
     /// How real the version's own discriminator thinks it, from 0 to 1.
     pub realism: f32,
+    /// How far the nearest picture is that the version has learnt from, if it [tells](Generator::knows_copies).
+    pub nearest: Option<f32>,
 }
 
 impl Loaded for Generator {
@@ -61,13 +64,18 @@ impl Generator {
         self.config.channels
     }
 
+    /// Whether it tells how near pictures come to those that it has learnt from.
+    pub fn knows_copies(&self) -> bool {
+        self.knows_copies
+    }
+
     /// Makes pictures, in order.
     ///
     /// # Errors
     /// See [`BatchError`].
     pub async fn make(&self, wishes: &[Wish], deadline: Option<Instant>) -> Result<Vec<Made>, BatchError> {
         let outputs = self.opened.lane.run(wishes.iter().map(row).collect(), Class::Interactive, deadline).await?;
-        Ok(outputs.into_iter().map(made).collect())
+        Ok(outputs.into_iter().map(|output| made(output, self.knows_copies)).collect())
     }
 }
 
@@ -82,10 +90,11 @@ fn wish(row: &[u32]) -> Option<Wish> {
     Some(Wish { class, seed: u64::from(high) << 32 | u64::from(low) })
 }
 
-/// The pixels, from 0 to 1, and behind them what the discriminator says.
-fn made(mut output: Vec<f32>) -> Made {
+/// The pixels, from 0 to 1, and behind them what the discriminator says, and how far the nearest known picture is.
+fn made(mut output: Vec<f32>, knows_copies: bool) -> Made {
+    let nearest = if knows_copies { output.pop() } else { None };
     let realism = output.pop().unwrap_or_default();
-    Made { pixels: output.into_iter().map(|number| (number * 255.0).round() as u8).collect(), realism }
+    Made { pixels: output.into_iter().map(|number| (number * 255.0).round() as u8).collect(), realism, nearest }
 }
 
 #[cfg(test)]
@@ -103,6 +112,8 @@ mod tests {
 
     #[test]
     fn numbers_become_pixels() {
-        assert_eq!(made(vec![0.0, 0.5, 1.0, 0.25]), Made { pixels: vec![0, 128, 255], realism: 0.25 });
+        let (pixels, realism) = (vec![0, 128, 255], 0.25);
+        assert_eq!(made(vec![0.0, 0.5, 1.0, 0.25], false), Made { pixels: pixels.clone(), realism, nearest: None });
+        assert_eq!(made(vec![0.0, 0.5, 1.0, 0.25, 1.5], true), Made { pixels, realism, nearest: Some(1.5) });
     }
 }

@@ -4,14 +4,14 @@ use std::{sync::Arc, time::Instant};
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 use vitrine::v1::{GenerateImageRequest, GeneratedImage, ImageFormat, Item, generate_image_request::Condition};
 use vitrine_models::Wish;
 
 use super::{App, ImageStream, batch_status, context, deadline::deadline};
 use crate::{
     check,
-    error::{Violations, internal, invalid, no_model, not_found, unavailable},
+    error::{Violations, internal, invalid, no_model, not_found, status, unavailable},
     generator::{Generator, IMAGE_GENERATION, Made, file},
     model::{Loaded as _, Pinned},
 };
@@ -21,6 +21,9 @@ const MAX_PIXELS: i32 = 1_024;
 
 /// So many are asked for at a time: the first come soon, and no more than these are made for nothing.
 const STEP: usize = 4;
+
+/// Where near copies are held back, so many times as many pictures are made at most.
+const MOST_TRIES: usize = 4;
 
 /// What every picture of a request is made by.
 struct Making {
@@ -32,6 +35,8 @@ struct Making {
     /// Width and height.
     size: (u32, u32),
     format: ImageFormat,
+    /// Pictures that are nearer to one that was learnt from are not sent.
+    reject_near_copies: f32,
     deadline: Instant,
 }
 
@@ -50,6 +55,9 @@ pub fn generate(app: &App, request: Request<GenerateImageRequest>) -> Result<Res
         if !(0..=most).contains(&value) {
             violations.add(field, format!("is {value}; it must be 0 to {most}"));
         }
+    }
+    if !(request.reject_near_copies.is_finite() && request.reject_near_copies >= 0.0) {
+        violations.add("reject_near_copies", format!("is {}; it must be 0 or more", request.reject_near_copies));
     }
     check::enumeration::<ImageFormat>(&mut violations, "format", request.format, "PNG, JPEG or WEBP");
     match &request.condition {
@@ -70,6 +78,10 @@ pub fn generate(app: &App, request: Request<GenerateImageRequest>) -> Result<Res
         Some(selector) => not_found("model version", selector, &error.to_string()),
         None => unavailable("MODEL_NOT_LOADED", format!("no picture generator: {error}")),
     })?;
+    if request.reject_near_copies > 0.0 && !generator.knows_copies() {
+        let message = "reject_near_copies: the model's version does not tell how near pictures come to those that it was trained on";
+        return Err(status(Code::FailedPrecondition, "DISTANCE_UNKNOWN", message));
+    }
     let class = match &request.condition {
         Some(Condition::ItemId(id)) => {
             let table = shop.catalog().items.read();
@@ -91,6 +103,7 @@ pub fn generate(app: &App, request: Request<GenerateImageRequest>) -> Result<Res
         seed: request.seed.unwrap_or_else(rand::random),
         count: usize::try_from(request.count).unwrap_or_default().max(1),
         format: request.format(),
+        reject_near_copies: request.reject_near_copies as f32,
         deadline,
         generator,
     };
@@ -103,8 +116,15 @@ impl Making {
     /// Makes and sends all of them, a few at a time, until nobody listens.
     async fn send(self, to: mpsc::Sender<Result<GeneratedImage, Status>>) {
         let making = Arc::new(self);
-        for first in (0..making.count).step_by(STEP) {
-            let wishes: Vec<Wish> = (first..making.count.min(first + STEP)).map(|index| making.wish(index)).collect();
+        let (mut sent, mut tried) = (0, 0);
+        while sent < making.count {
+            let step = (making.count - sent).min(STEP).min(making.most() - tried);
+            if step == 0 {
+                let _ = to.send(Err(making.too_near(sent))).await;
+                return;
+            }
+            let wishes: Vec<Wish> = (tried..tried + step).map(|index| making.wish(index)).collect();
+            tried += step;
             let made = tokio::select! {
                 made = making.generator.make(&wishes, Some(making.deadline)) => made,
                 // The row that has not begun never will.
@@ -112,8 +132,9 @@ impl Making {
             };
             let files = match made {
                 Ok(made) => {
-                    let making = Arc::clone(&making);
-                    let write = move || (first..).zip(made).map(|(index, made)| making.image(index, made)).collect();
+                    let kept = wishes.into_iter().zip(made).filter(|(_, made)| !making.is_copy(made));
+                    let (making, kept) = (Arc::clone(&making), kept.collect::<Vec<_>>());
+                    let write = move || (sent..).zip(kept).map(|(index, made)| making.image(index, made)).collect();
                     tokio::task::spawn_blocking(write).await.unwrap_or_else(|error| vec![Err(internal(error))])
                 }
                 Err(error) => vec![Err(batch_status(error))],
@@ -123,8 +144,26 @@ impl Making {
                 if to.send(image).await.is_err() || failed {
                     return;
                 }
+                sent += 1;
             }
         }
+    }
+
+    /// So many are made at most.
+    fn most(&self) -> usize {
+        if self.reject_near_copies > 0.0 { self.count * MOST_TRIES } else { self.count }
+    }
+
+    fn is_copy(&self, made: &Made) -> bool {
+        made.nearest.is_some_and(|nearest| nearest < self.reject_near_copies)
+    }
+
+    fn too_near(&self, sent: usize) -> Status {
+        let (most, limit) = (self.most(), self.reject_near_copies);
+        let message = format!(
+            "only {sent} of {most} pictures are at least {limit} away from those that the model was trained on; lower reject_near_copies, or try another seed"
+        );
+        status(Code::FailedPrecondition, "NEAR_COPIES", message)
     }
 
     fn wish(&self, index: usize) -> Wish {
@@ -132,8 +171,8 @@ impl Making {
     }
 
     /// The answer for a picture.
-    fn image(&self, index: usize, made: Made) -> Result<GeneratedImage, Status> {
-        let (generator, Wish { class, seed }) = (&self.generator, self.wish(index));
+    fn image(&self, index: usize, (wish, made): (Wish, Made)) -> Result<GeneratedImage, Status> {
+        let (generator, Wish { class, seed }) = (&self.generator, wish);
         let opened = generator.opened();
         let named = &generator.classes()[class as usize];
         let note = format!("Made by models/{}/versions/{}: class {named}, seed {seed}", opened.model, opened.version);
@@ -149,9 +188,9 @@ impl Making {
             height: self.size.1 as i32,
             seed,
             discriminator_score: made.realism.into(),
+            nearest_training_distance: made.nearest.map(f64::from),
             served_by: Some(generator.served_by()),
             resized_by: if own { String::new() } else { file::RESIZED_BY.to_owned() },
-            ..GeneratedImage::default()
         })
     }
 }

@@ -3,7 +3,7 @@
 //! learn a few real pictures by heart, and what was only varied is not made.
 
 use anyhow::{Result, ensure};
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
@@ -59,8 +59,8 @@ impl Augment {
                 contrast * (own + shared)
             }));
         }
-        let matrices = Tensor::from_vec(matrices, (count, channels, channels), &Device::Cpu)?;
-        let added = Tensor::from_vec(added, (count, 1, 1), &Device::Cpu)?;
+        let matrices = Tensor::from_vec(matrices, (count, channels, channels), pictures.device())?;
+        let added = Tensor::from_vec(added, (count, 1, 1), pictures.device())?;
         let pixels = pictures.reshape((count, side * side, channels))?;
         Ok(pixels.matmul(&matrices)?.broadcast_add(&added)?.reshape(pictures.shape())?)
     }
@@ -89,14 +89,14 @@ impl Augment {
             }
         }
         let pixels = pictures.reshape((grey, channels))?;
-        let pixels = Tensor::cat(&[&pixels, &Tensor::full(GREY, (1, channels), &Device::Cpu)?], 0)?;
-        Ok(pixels.index_select(&Tensor::new(from, &Device::Cpu)?, 0)?.reshape(pictures.shape())?)
+        let pixels = Tensor::cat(&[&pixels, &Tensor::full(GREY, (1, channels), pixels.device())?], 0)?;
+        Ok(pixels.index_select(&Tensor::new(from, pixels.device())?, 0)?.reshape(pictures.shape())?)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Var;
+    use candle_core::{Device, Var};
     use rand::SeedableRng as _;
 
     use super::*;

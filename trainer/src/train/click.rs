@@ -123,8 +123,8 @@ pub fn train_clicks(
             100.0 * rate
         );
     }
-    let variables = VarMap::new();
-    let weights = VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
+    let (variables, device) = (VarMap::new(), config.learning.device.open()?);
+    let weights = VarBuilder::from_varmap(&variables, DType::F32, &device);
     let spec = config.spec(kind, clicks.fields.clone());
     let network = spec.network(&weights)?;
     start(&variables, config.learning.seed, |name, shape| config.deviation(name, shape))?;
@@ -132,7 +132,7 @@ pub fn train_clicks(
         parent.check(&spec)?;
         fit::load(&variables, &parent.path(), |_| true)?;
     }
-    let clicking = Clicking { network: &*network, config, clicks };
+    let clicking = Clicking { network: &*network, device, config, clicks };
     let (settings, data) =
         (json!({ "network": spec, "config": config, "parent": parent.map(Parent::name) }), clicks.fingerprint()?);
     let fit = Fit { learning: &config.learning, settings, data: data.clone(), metric: "auc", dir: out };
@@ -184,6 +184,7 @@ impl Clicks {
 /// Learns what will be clicked on.
 struct Clicking<'a> {
     network: &'a dyn ClickNetwork,
+    device: Device,
     config: &'a ClickConfig,
     clicks: &'a Clicks,
 }
@@ -191,7 +192,7 @@ struct Clicking<'a> {
 impl Clicking<'_> {
     fn logits(&self, places: &[usize], mode: &mut Mode<'_>) -> candle_core::Result<Tensor> {
         let Clicks { fields, encoded, .. } = self.clicks;
-        self.network.logits(&fields.examples(encoded, places, &Device::Cpu)?, mode)
+        self.network.logits(&fields.examples(encoded, places, &self.device)?, mode)
     }
 
     fn score(&self, examples: Range<usize>) -> Result<ClickScores> {
@@ -213,7 +214,7 @@ impl Learner for Clicking<'_> {
     fn step(&self, places: &Self::Batch, random: &mut StdRng, optimizer: &mut Optimizer, rule: Rule) -> Result<f64> {
         let clicked: Vec<f32> = places.iter().map(|&place| f32::from(u8::from(self.clicks.clicked[place]))).collect();
         let logits = self.logits(places, &mut Mode::training(random))?;
-        let loss = cross_entropy_of_odds(&logits, &Tensor::new(clicked, &Device::Cpu)?)?;
+        let loss = cross_entropy_of_odds(&logits, &Tensor::new(clicked, &self.device)?)?;
         Ok(optimizer.step(&loss, rule)?)
     }
 

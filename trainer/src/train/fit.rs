@@ -143,7 +143,8 @@ pub fn load(variables: &VarMap, path: &Path, is_wanted: impl Fn(&str) -> bool) -
         .with_context(|| format!("cannot read {} as safetensors", path.display()))?;
     for (name, variable) in by_name(variables).into_iter().filter(|(name, _)| is_wanted(name)) {
         let weight = weights.get(&name).with_context(|| format!("{} has no `{name}`", path.display()))?;
-        variable.set(weight).with_context(|| format!("{}: `{name}`", path.display()))?;
+        let weight = weight.to_device(variable.device())?;
+        variable.set(&weight).with_context(|| format!("{}: `{name}`", path.display()))?;
     }
     Ok(())
 }

@@ -13,18 +13,18 @@ use clap::Args;
 use image::{DynamicImage, GrayImage, RgbImage};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
-use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::json;
 use vitrine_models::{
-    CganConfig, DeviceSpec, Discriminator, Generator, Mode, PictureGenerator, PictureModel, Wish, by_name, start,
+    CganConfig, DeviceSpec, Discriminator, Generator, KnownPictures, Mode, PictureGenerator, PictureModel, Wish,
+    by_name, start,
 };
 
-use super::fit::{self, Fit, Learner};
+use super::fit::{self, Fit, Learner, WEIGHTS};
 use super::gan_config::{GanConfig, named};
 use super::halves::{self, Half};
 use super::learning::{self, How};
-use super::learnt::Learnt;
+use super::learnt::{Learnt, SPEC};
 use super::optimizer::{Optimizer, Rule, Slope};
 use super::parent::Parent;
 use super::picture::train_pictures;
@@ -78,10 +78,41 @@ pub struct GanReport {
     pub classifier_accuracy: Option<f64>,
 }
 
+/// A network that knows the classes, and tells how good pictures are.
+pub struct Judge {
+    /// Where it was learnt into.
+    pub folder: PathBuf,
+    /// The network.
+    pub model: PictureModel,
+}
+
+impl Judge {
+    /// Loads it.
+    ///
+    /// # Errors
+    /// The folder has no such network, or the device cannot be opened.
+    pub fn load(folder: &Path, device: &DeviceSpec) -> Result<Self> {
+        Ok(Self { folder: folder.to_owned(), model: PictureModel::load(folder, device)? })
+    }
+
+    /// Leaves itself and what it sees in pictures in a folder, so that a version can tell copies of them; `near` is the distance of what nearly is one.
+    fn remember(&self, pictures: &Labelled, near: f64, out: &Path) -> Result<()> {
+        let folder = out.join(KnownPictures::JUDGE);
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        for name in [SPEC, WEIGHTS] {
+            let from = self.folder.join(name);
+            fs::copy(&from, folder.join(name)).with_context(|| format!("cannot copy {}", from.display()))?;
+        }
+        let embeddings: Vec<_> = look(&self.model, pictures)?.into_iter().map(|seen| seen.embedding).collect();
+        KnownPictures::write(out, &embeddings, near as f32)?;
+        Ok(())
+    }
+}
+
 pub fn run(arguments: &Arguments) -> Result<()> {
     let mut config = learning::read(arguments.how.config.as_deref(), GanConfig::default())?;
     arguments.how.settle(&mut config.learning);
-    let judge = PictureModel::load(&arguments.judge, &DeviceSpec::Cpu)?;
+    let judge = Judge::load(&arguments.judge, &config.learning.device)?;
     let pictures = Pictures::read(&arguments.files, config.side, config.channels)?;
     let parent = arguments.how.parent()?;
     let report = train_gan(&config, &pictures, &judge, parent.as_ref(), &arguments.how.out)
@@ -110,15 +141,16 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 pub fn train_gan(
     config: &GanConfig,
     pictures: &Pictures,
-    judge: &PictureModel,
+    judge: &Judge,
     parent: Option<&Parent>,
     out: &Path,
 ) -> Result<GanReport> {
     let started = Instant::now();
     let shape = [config.side, config.side, config.channels];
-    check_judge(judge, shape, &pictures.classes)?;
+    check_judge(&judge.model, shape, &pictures.classes)?;
     let (variables, networks) = (VarMap::new(), config.spec(pictures));
-    let weights = VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
+    let device = config.learning.device.open()?;
+    let weights = VarBuilder::from_varmap(&variables, DType::F32, &device);
     let generator = Generator::new(&networks, &weights.pp(LEARNER))?;
     let average = Generator::new(&networks, &weights.pp(PictureGenerator::GENERATOR))?;
     let discriminator = Discriminator::new(&networks, &weights.pp(PictureGenerator::DISCRIMINATOR))?;
@@ -134,9 +166,20 @@ pub fn train_gan(
     for (mean, learner) in &averaged {
         learner.set(mean)?;
     }
-    let real = Features::new(&look(judge, &pictures.validation)?, &pictures.validation.labels)?;
-    let making =
-        Making { config, networks: &networks, pictures, judge, generator, average, discriminator, averaged, real, out };
+    let real = Features::new(&look(&judge.model, &pictures.validation)?, &pictures.validation.labels)?;
+    let making = Making {
+        config,
+        networks: &networks,
+        device,
+        pictures,
+        judge: &judge.model,
+        generator,
+        average,
+        discriminator,
+        averaged,
+        real,
+        out,
+    };
     let (settings, data) =
         (json!({ "network": networks, "config": config, "parent": parent.map(Parent::name) }), pictures.fingerprint());
     let fit = Fit { learning: &config.learning, settings, data: data.clone(), metric: "minus_frechet", dir: out };
@@ -147,7 +190,7 @@ pub fn train_gan(
         best_epoch: fitted.best_epoch,
         epochs: fitted.epochs,
         seconds,
-        made: score_made(&making.make(pictures.test.len(), 0)?, judge, pictures)?,
+        made: score_made(&making.make(pictures.test.len(), 0)?, &judge.model, pictures)?,
         classifier_accuracy: (config.classified > 0).then(|| making.classify()).transpose()?,
     };
     let mut figures = vec![
@@ -161,6 +204,11 @@ pub fn train_gan(
     let training =
         Training { data: pictures.name.clone(), data_hash: data, gate: config.gate.clone(), config: json!(config) };
     Learnt { spec: json!(named(networks.clone())), training, figures: &figures }.write(out)?;
+    if report.made.near > 0.0 {
+        judge.remember(&pictures.learning, report.made.near, out)?;
+    } else {
+        eprintln!("pictures to test by are among those to learn from: the version will not tell copies");
+    }
     let model = PictureGenerator::load(out, &DeviceSpec::Cpu)?;
     let classes = pictures.classes.len() as u32;
     let wishes: Vec<Wish> = (0..RECORDED).map(|at| Wish { class: at % classes, seed: at.into() }).collect();
@@ -182,6 +230,7 @@ fn averaged(variables: &VarMap) -> Vec<(Var, Var)> {
 struct Making<'a> {
     config: &'a GanConfig,
     networks: &'a CganConfig,
+    device: Device,
     pictures: &'a Pictures,
     judge: &'a PictureModel,
     generator: Generator,
@@ -206,7 +255,7 @@ impl Making<'_> {
     fn discriminate(&self, batch: usize, mut half: Half<'_, usize>) -> Result<(Slope, Made)> {
         let count = half.examples.len();
         let (real, classes) = self.config.vary.batch(&self.pictures.learning, half.examples, &mut half.random)?;
-        let classes = Tensor::new(classes, &Device::Cpu)?;
+        let (real, classes) = (real.to_device(&self.device)?, Tensor::new(classes, &self.device)?);
         let seeds: Vec<u64> = half.examples.iter().map(|_| half.random.random()).collect();
         let pictures = self.generator.forward(&self.noise(seeds.into_iter())?, &classes, &mut half.mode())?;
         let augment = &self.config.augment;
@@ -221,14 +270,14 @@ impl Making<'_> {
 
     fn noise(&self, seeds: impl Iterator<Item = u64>) -> Result<Tensor> {
         let noise: Vec<f32> = seeds.flat_map(|seed| self.networks.noise_of(seed)).collect();
-        Ok(Tensor::from_vec(noise, ((), self.config.noise), &Device::Cpu)?)
+        Ok(Tensor::from_vec(noise, ((), self.config.noise), &self.device)?)
     }
 
     fn make(&self, count: usize, first_seed: u64) -> Result<Labelled> {
         made(self.networks, count, first_seed, |wishes| {
             let noise = self.noise(wishes.iter().map(|wish| wish.seed))?;
             let classes: Vec<u32> = wishes.iter().map(|wish| wish.class).collect();
-            Ok(self.average.forward(&noise, &Tensor::new(classes, &Device::Cpu)?, &mut Mode::serving())?)
+            Ok(self.average.forward(&noise, &Tensor::new(classes, &self.device)?, &mut Mode::serving())?)
         })
     }
 
@@ -283,16 +332,17 @@ impl Learner for Making<'_> {
 
     fn step(&self, places: &Self::Batch, random: &mut StdRng, optimizer: &mut Optimizer, rule: Rule) -> Result<f64> {
         self.discriminator.follow()?;
-        let learnt = halves::of(places, random).into_par_iter().map(|half| self.discriminate(places.len(), half));
-        let (slopes, made): (Vec<_>, Vec<_>) = learnt.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+        let discriminate = |half| self.discriminate(places.len(), half);
+        let learnt = halves::each(halves::of(places, random), &self.device, discriminate)?;
+        let (slopes, made): (Vec<_>, Vec<_>) = learnt.into_iter().unzip();
         let faster = Rule { learning_rate: rule.learning_rate * self.config.discriminator_rate, ..rule };
         optimizer.step_by(&slopes, faster)?;
 
-        let slopes = made.into_par_iter().map(|Made { pictures, classes, share }| {
+        let slopes = halves::each(made, &self.device, |Made { pictures, classes, share }| {
             let verdicts = self.discriminator.forward(&pictures, &classes, &Mode::serving())?;
             Ok(Slope::of(&self.config.loss.generator(&verdicts)?, share)?)
-        });
-        let loss = optimizer.step_by(&slopes.collect::<Result<Vec<_>>>()?, rule)?;
+        })?;
+        let loss = optimizer.step_by(&slopes, rule)?;
         // At first the mean is of few steps.
         let stays = self.config.average.min((1.0 + f64::from(rule.step)) / (10.0 + f64::from(rule.step)));
         for (mean, learner) in &self.averaged {
@@ -316,7 +366,6 @@ impl Learner for Making<'_> {
 mod tests {
     use super::*;
     use crate::pictures::dots;
-    use crate::train::fit::WEIGHTS;
     use crate::train::learning::Learning;
     use vitrine_models::{GanLayers, GoldenCheck};
 
@@ -327,13 +376,13 @@ mod tests {
         GanConfig { side: 6, noise: 8, layers, average: 0.9, judged: 64, classified: 0, learning, ..usual }
     }
 
-    fn judge(dir: &Path) -> PictureModel {
+    fn judge(dir: &Path) -> Judge {
         let usual = PictureConfig::usual(PictureKind::Cnn);
         let learning = Learning { batch: 16, learning_rate: 0.01, decay: 1.0, epochs: 15, ..usual.learning.clone() };
         let vary = crate::vary::Vary { flip: false, shift: 0.0, erase: 0.0 };
         let config = PictureConfig { side: 6, widths: vec![8, 8], vary, learning, ..usual };
         train_pictures(&config, PictureKind::Cnn, &dots(), None, dir).unwrap();
-        PictureModel::load(dir, &DeviceSpec::Cpu).unwrap()
+        Judge::load(dir, &DeviceSpec::Cpu).unwrap()
     }
 
     #[test]

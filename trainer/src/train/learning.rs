@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use vitrine_models::DeviceSpec;
 
 use super::optimizer::Rule;
 use super::parent::Parent;
@@ -15,6 +16,8 @@ use super::parent::Parent;
 pub struct Learning {
     /// Every random choice comes from it.
     pub seed: u64,
+    /// Where it is computed, `cpu` or `cuda:N`. The same seed gives the same weights on one device, and others on another.
+    pub device: DeviceSpec,
     /// Examples in a batch.
     pub batch: usize,
     /// Of AdamW.
@@ -39,6 +42,7 @@ impl Default for Learning {
     fn default() -> Self {
         Self {
             seed: 1,
+            device: DeviceSpec::Cpu,
             batch: 32,
             learning_rate: 0.001,
             momentum: 0.9,
@@ -100,6 +104,9 @@ pub struct How {
     /// Instead of the configuration's
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Instead of the configuration's: `cpu`, or `cuda:N` where this program was built for it
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<DeviceSpec>,
     /// End with a line of JSON
     #[arg(long)]
     pub json: bool,
@@ -109,6 +116,7 @@ impl How {
     /// Puts in what was said besides the configuration.
     pub fn settle(&self, learning: &mut Learning) {
         learning.seed = self.seed.unwrap_or(learning.seed);
+        learning.device = self.device.unwrap_or(learning.device);
     }
 
     /// What to begin with.

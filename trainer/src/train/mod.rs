@@ -26,7 +26,7 @@ use clap::Subcommand;
 pub use augment::Augment;
 pub use click::{ClickReport, train_clicks};
 pub use click_config::{ClickConfig, ClickKind};
-pub use gan::{GanReport, train_gan};
+pub use gan::{GanReport, Judge, train_gan};
 pub use gan_config::GanConfig;
 pub use learning::Learning;
 pub use parent::Parent;

@@ -4,7 +4,7 @@
 //! Neural Modeling for Large Corpus Item Recommendations", Yi et al. 2019), so that popular items are not unlearnt; the item that came
 //! next was not drawn, and counts as it is. The sum over draws then has the sum over all items as its mean.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use vitrine_models::cross_entropy;
@@ -39,7 +39,7 @@ impl Negatives {
             _ => random.random_range(0..self.log_counts.len() as u32),
         };
         let drawn: Vec<u32> = (0..self.count).map(&mut draw).collect();
-        let device = &Device::Cpu;
+        let device = vectors.device();
         let of = |ids: &[u32]| Tensor::new(ids, device).and_then(|ids| items.index_select(&ids, 0));
         let right = (vectors * of(wanted)?)?.sum_keepdim(1)?;
         let log_counts = drawn.iter().map(|&item| self.log_counts[item as usize]).collect();
@@ -55,6 +55,7 @@ impl Negatives {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use candle_core::Device;
     use rand::SeedableRng as _;
 
     #[test]

@@ -97,7 +97,7 @@ impl Optimizer {
             tensors.get(&name).ok_or_else(|| candle_core::Error::msg(format!("the checkpoint lacks {name}")))
         };
         for (name, variable) in &self.variables {
-            variable.set(of("weight", name)?)?;
+            variable.set(&of("weight", name)?.to_device(variable.device())?)?;
             self.means.insert(name.clone(), [numbers(of("first", name)?)?, numbers(of("second", name)?)?]);
         }
         Ok(())

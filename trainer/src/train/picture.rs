@@ -8,7 +8,6 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::{VarBuilder, VarMap};
 use clap::Args;
 use rand::rngs::StdRng;
-use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::json;
 use vitrine_models::{DeviceSpec, Mode, PictureModel, PictureNetwork, cross_entropy, start};
@@ -98,14 +97,14 @@ pub fn train_pictures(
         config.channels,
         kind.name()
     );
-    let variables = VarMap::new();
+    let (variables, device) = (VarMap::new(), config.learning.device.open()?);
     let spec = config.spec(kind, pictures);
-    let network = spec.network(&VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu))?;
+    let network = spec.network(&VarBuilder::from_varmap(&variables, DType::F32, &device))?;
     start(&variables, config.learning.seed, |name, shape| if is_of_classes(name) { 0.01 } else { he(shape) })?;
     if let Some(weights) = weights {
         fit::load(&variables, weights, |name| !is_of_classes(name))?;
     }
-    let seeing = Seeing { network: &*network, config, pictures };
+    let seeing = Seeing { network: &*network, device, config, pictures };
     let data = pictures.fingerprint();
     let begun = weights.map(|weights| weights.file_name().unwrap_or_default().to_string_lossy());
     let settings = json!({ "network": spec, "config": config, "weights": begun });
@@ -149,13 +148,14 @@ fn he(shape: &[usize]) -> f32 {
 /// Learns classes.
 struct Seeing<'a> {
     network: &'a dyn PictureNetwork,
+    device: Device,
     config: &'a PictureConfig,
     pictures: &'a Pictures,
 }
 
 impl Seeing<'_> {
     fn logits(&self, pictures: &Tensor, mode: &mut Mode<'_>) -> candle_core::Result<Tensor> {
-        let embeddings = self.network.embed(pictures, mode)?;
+        let embeddings = self.network.embed(&pictures.to_device(&self.device)?, mode)?;
         self.network.logits(&embeddings, mode)
     }
 
@@ -165,7 +165,7 @@ impl Seeing<'_> {
         if self.config.smoothing <= 0.0 {
             return Ok(loss);
         }
-        let of_right = logits.gather(&Tensor::new(right, &Device::Cpu)?.unsqueeze(1)?, 1)?.mean_all()?;
+        let of_right = logits.gather(&Tensor::new(right, &self.device)?.unsqueeze(1)?, 1)?.mean_all()?;
         Ok((loss + ((of_right - logits.mean_all()?)? * f64::from(self.config.smoothing))?)?)
     }
 }
@@ -178,12 +178,12 @@ impl Learner for Seeing<'_> {
     }
 
     fn step(&self, places: &Self::Batch, random: &mut StdRng, optimizer: &mut Optimizer, rule: Rule) -> Result<f64> {
-        let slopes = halves::of(places, random).into_par_iter().map(|mut half| {
+        let slopes = halves::each(halves::of(places, random), &self.device, |mut half| {
             let share = half.examples.len() as f64 / places.len() as f64;
             let (pictures, right) = self.config.vary.batch(&self.pictures.learning, half.examples, &mut half.random)?;
             Ok(Slope::of(&self.loss(&pictures, right, half.mode())?, share)?)
-        });
-        Ok(optimizer.step_by(&slopes.collect::<Result<Vec<_>>>()?, rule)?)
+        })?;
+        Ok(optimizer.step_by(&slopes, rule)?)
     }
 
     fn validate(&self) -> Result<f64> {

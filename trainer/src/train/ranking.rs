@@ -28,11 +28,16 @@ pub fn score(places: &[usize], k: usize) -> Ranked {
 }
 
 /// The place of each target, from 0, among all items but those of its history; of equal scores the smaller id comes first.
-pub fn places(network: &dyn SequenceNetwork, cases: &[Case<'_>], max_length: usize) -> Result<Vec<usize>> {
+pub fn places(
+    network: &dyn SequenceNetwork,
+    cases: &[Case<'_>],
+    max_length: usize,
+    device: &Device,
+) -> Result<Vec<usize>> {
     let mut places = Vec::with_capacity(cases.len());
     for cases in cases.chunks(BATCH) {
         let histories: Vec<&[u32]> = cases.iter().map(|case| case.history).collect();
-        let scores = last_scores(network, &histories, max_length, &Device::Cpu)?;
+        let scores = last_scores(network, &histories, max_length, device)?;
         places.extend(cases.iter().zip(scores).map(|(case, scores)| place(case, scores)));
     }
     Ok(places)

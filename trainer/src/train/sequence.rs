@@ -12,7 +12,6 @@ use clap::Args;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
-use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::json;
 use vitrine_models::{DeviceSpec, PADDING, SequenceModel, SequenceNetwork, cross_entropy, padded, start};
@@ -110,8 +109,8 @@ pub fn train_sequence(
         !sequences.validation().is_empty() && sequences.learning().next().is_some(),
         "no user has enough interactions to learn from: one to be tested by, one to stop by, and two before them"
     );
-    let variables = VarMap::new();
-    let weights = VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
+    let (variables, device) = (VarMap::new(), config.learning.device.open()?);
+    let weights = VarBuilder::from_varmap(&variables, DType::F32, &device);
     let spec = config.spec(kind, sequences.items().len());
     let network = spec.network(&weights)?;
     start(&variables, config.learning.seed, |_, _| config.deviation)?;
@@ -123,12 +122,12 @@ pub fn train_sequence(
     let histories: Vec<&[u32]> = sequences.learning().collect();
     let negatives =
         (config.negatives > 0).then(|| Negatives::new(&histories, sequences.items().len(), config.negatives));
-    let next = Next { network: &*network, config, histories, sequences, negatives };
+    let next = Next { network: &*network, device: device.clone(), config, histories, sequences, negatives };
     let (settings, data) =
         (json!({ "network": spec, "config": config, "parent": parent.map(Parent::name) }), sequences.fingerprint());
     let fit = Fit { learning: &config.learning, settings, data: data.clone(), metric: "ndcg", dir: out };
     let fitted = fit.run(&next, &variables)?;
-    let places = ranking::places(&*network, &sequences.test(), config.max_length)?;
+    let places = ranking::places(&*network, &sequences.test(), config.max_length, &device)?;
     let report = SequenceReport {
         kind,
         users: places.len(),
@@ -163,6 +162,7 @@ pub fn train_sequence(
 /// Learns what comes next.
 struct Next<'a> {
     network: &'a dyn SequenceNetwork,
+    device: Device,
     config: &'a SequenceConfig,
     histories: Vec<&'a [u32]>,
     sequences: &'a Sequences,
@@ -176,12 +176,12 @@ impl Next<'_> {
         let most = self.config.max_length;
         let inputs: Vec<&[u32]> = windows.iter().map(|window| &window[..window.len() - 1]).collect();
         let targets: Vec<&[u32]> = windows.iter().map(|window| &window[1..]).collect();
-        let ids = padded(&inputs, most, &Device::Cpu)?;
+        let ids = padded(&inputs, most, &self.device)?;
         let targets: Vec<u32> = padded(&targets, most, &Device::Cpu)?.flatten_all()?.to_vec1()?;
         let real: Vec<u32> = (0..).zip(&targets).filter(|(_, target)| **target != PADDING).map(|(at, _)| at).collect();
         let wanted: Vec<u32> = targets.into_iter().filter(|target| *target != PADDING).map(|item| item - 1).collect();
         let vectors = self.network.forward(&ids, &mut half.mode())?.flatten_to(D::Minus2)?;
-        let vectors = vectors.index_select(&Tensor::new(real, &Device::Cpu)?, 0)?;
+        let vectors = vectors.index_select(&Tensor::new(real, &self.device)?, 0)?;
         let items = self.network.items()?;
         if let Some(negatives) = &self.negatives {
             return Ok(negatives.loss(&vectors, &wanted, &items, &mut half.random)?);
@@ -201,15 +201,15 @@ impl<'a> Learner for Next<'a> {
 
     fn step(&self, windows: &Self::Batch, random: &mut StdRng, optimizer: &mut Optimizer, rule: Rule) -> Result<f64> {
         let steps = |windows: &[&[u32]]| windows.iter().map(|window| window.len() - 1).sum::<usize>() as f64;
-        let slopes = halves::of(windows, random).into_par_iter().map(|half| {
+        let slopes = halves::each(halves::of(windows, random), &self.device, |half| {
             let share = steps(half.examples) / steps(windows);
             Ok(Slope::of(&self.loss(half)?, share)?)
-        });
-        Ok(optimizer.step_by(&slopes.collect::<Result<Vec<_>>>()?, rule)?)
+        })?;
+        Ok(optimizer.step_by(&slopes, rule)?)
     }
 
     fn validate(&self) -> Result<f64> {
-        let places = ranking::places(self.network, &self.sequences.validation(), self.config.max_length)?;
+        let places = ranking::places(self.network, &self.sequences.validation(), self.config.max_length, &self.device)?;
         Ok(ranking::score(&places, K).ndcg.value)
     }
 }

@@ -21,7 +21,7 @@ const TARGET_DIR: &str = "target/cuda";
 /// Where the programs are gathered.
 pub const PROGRAMS_DIR: &str = "target/cuda/bin";
 /// What is built, and what `gpu-check` runs.
-const PROGRAMS: [&str; 4] = ["vitrine-server", "vitrine", "vitrine-registry", "xtask"];
+const PROGRAMS: [&str; 5] = ["vitrine-server", "vitrine", "vitrine-registry", "vitrine-trainer", "xtask"];
 const EXAMPLES: [&str; 2] = ["encoder_speed", "device_parity"];
 /// Variables that would lead to another CUDA, or put aside the flags for the target.
 const IN_THE_WAY: [&str; 6] =
@@ -57,8 +57,10 @@ pub fn run(build: &GpuBuild) -> Result<()> {
 fn cargo(toolkit: &Toolkit, arch: &str) -> Command {
     let mut build = programs::cargo();
     build.args(["build", "--target", TARGET, "--target-dir", TARGET_DIR]);
-    build.args(["--features", "vitrine-server/cuda,vitrine-models/cuda"]);
-    for package in ["vitrine-server", "vitrine-models", "vitrine-client", "vitrine-registry", "xtask"] {
+    build.args(["--features", "vitrine-server/cuda,vitrine-trainer/cuda,vitrine-models/cuda"]);
+    for package in
+        ["vitrine-server", "vitrine-trainer", "vitrine-models", "vitrine-client", "vitrine-registry", "xtask"]
+    {
         build.args(["--package", package]);
     }
     for program in PROGRAMS {
