@@ -162,10 +162,18 @@ async fn numbers_outside_their_range_are_refused() {
     assert_names(&refused(client.search(SearchRequest { page_size: -1, ..milk() }).await), "page_size");
     let coerced = client.search(SearchRequest { page_size: i32::MAX, ..milk() }).await.unwrap();
     assert_eq!(coerced.results.len(), 30);
-    let diversity = Some(Diversity { mmr_lambda: Some(1.5), candidates: 0 });
+    let diversity = Some(Diversity { mmr_lambda: Some(1.5), ..Default::default() });
     assert_names(&refused(client.search(SearchRequest { diversity, ..milk() }).await), "diversity.mmr_lambda");
-    let diversity = Some(Diversity { mmr_lambda: Some(f64::NAN), candidates: 0 });
+    let diversity = Some(Diversity { mmr_lambda: Some(f64::NAN), ..Default::default() });
     assert_names(&refused(client.search(SearchRequest { diversity, ..milk() }).await), "diversity.mmr_lambda");
+    for (cap_by, cap, field) in
+        [("brand", 101, "diversity.cap"), ("", 2, "diversity.cap"), ("price", 2, "diversity.cap_by")]
+    {
+        let diversity = Some(Diversity { cap_by: cap_by.into(), cap, ..Default::default() });
+        assert_names(&refused(client.search(SearchRequest { diversity: diversity.clone(), ..milk() }).await), field);
+        let popular = recommend(Target::Popular(Popular::default()));
+        assert_names(&refused(client.recommend(RecommendRequest { diversity, ..popular }).await), field);
+    }
     let weights = Some(fusion::Weights { lexical: f64::NAN, semantic: 1.0 });
     let fusion = Some(Fusion { method: Some(fusion::Method::Linear(fusion::Linear { weights })) });
     assert_names(&refused(client.search(SearchRequest { fusion, ..milk() }).await), "fusion.linear.weights");

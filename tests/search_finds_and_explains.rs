@@ -273,7 +273,7 @@ async fn diversity_changes_the_order_and_not_the_set() {
     items.extend([item("polish", "Shoe polish"), item("rack", "Wooden shoe rack"), item("horse", "Horse shoe")]);
     let (_server, client) = shop(items).await;
     let plain = client.search(text_search("running shoe")).await.unwrap();
-    let diversity = Some(Diversity { mmr_lambda: Some(0.3), candidates: 100 });
+    let diversity = Some(Diversity { mmr_lambda: Some(0.3), candidates: 100, ..Default::default() });
     let request = SearchRequest { diversity, ..text_search("running shoe") };
     let diverse = client.search(request.clone()).await.unwrap();
     assert_ne!(ids(&plain), ids(&diverse));
@@ -285,4 +285,32 @@ async fn diversity_changes_the_order_and_not_the_set() {
     assert!(diverse.results.iter().all(|result| result.stages.iter().any(|stage| stage.stage == "diversified")));
     let again = client.search(request).await.unwrap();
     assert_eq!(ids(&again), ids(&diverse), "the same request gives the same answer");
+}
+
+#[tokio::test]
+async fn no_brand_fills_the_first_places_and_nothing_is_left_out() {
+    let shoe = |n: usize| Item {
+        brand: if n < 6 { "Acme".into() } else { format!("Brand {n}") },
+        ..item(&format!("shoe{n}"), &format!("Running shoe{}", " with more words".repeat(n)))
+    };
+    let (_server, client) = shop((0..9).map(shoe).collect()).await;
+    let request = |cap: i32| SearchRequest {
+        diversity: (cap > 0).then(|| Diversity { cap_by: "brand".into(), cap, ..Default::default() }),
+        mode: SearchMode::Lexical.into(),
+        ..text_search("running shoe")
+    };
+    let (plain, capped) = (client.search(request(0)).await.unwrap(), client.search(request(2)).await.unwrap());
+    assert_eq!(ids(&plain)[..3], ["shoe0", "shoe1", "shoe2"]);
+    assert_eq!(ids(&capped), ["shoe0", "shoe1", "shoe6", "shoe7", "shoe8", "shoe2", "shoe3", "shoe4", "shoe5"]);
+
+    let mut similar = recommend(Target::SimilarToItems(ItemList { ids: vec!["shoe8".into()] }));
+    similar.page_size = 4;
+    similar.diversity = Some(Diversity { cap_by: "brand".into(), cap: 1, ..Default::default() });
+    let answer = client.recommend(similar).await.unwrap();
+    let brands: Vec<&str> = answer.results.iter().map(|result| result.item.as_ref().unwrap().brand.as_str()).collect();
+    assert_eq!(
+        brands.iter().filter(|brand| **brand == "Acme").count(),
+        2,
+        "one, and, as none else is left, another: {brands:?}"
+    );
 }

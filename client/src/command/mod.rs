@@ -3,6 +3,7 @@
 mod bench;
 mod catalogs;
 mod controls;
+mod diverse;
 mod event_file;
 mod events;
 mod export;

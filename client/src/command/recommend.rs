@@ -5,12 +5,12 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::{Context as _, Result};
 use clap::{ArgGroup, Args};
 use vitrine::v1::{
-    Diversity, ExcludeInteracted, ForSession, ForUser, ItemList, Popular, RecommendRequest, RecommendResponse,
+    ExcludeInteracted, ForSession, ForUser, ItemList, Popular, RecommendRequest, RecommendResponse,
     recommend_request::Target,
 };
 use vitrine_client::json;
 
-use super::{import::open, search::Who};
+use super::{diverse::Diverse, import::open, search::Who};
 use crate::{
     arguments::{Global, duration},
     exit,
@@ -61,9 +61,8 @@ pub struct Recommend {
     /// With `false`: fill up with popular items when too few match the filter [default: true]
     #[arg(long, value_name = "BOOL")]
     strict_filter: Option<bool>,
-    /// Make the results differ from each other: 1 is relevance only, 0 difference only
-    #[arg(long, value_name = "LAMBDA")]
-    mmr_lambda: Option<f64>,
+    #[command(flatten)]
+    diverse: Diverse,
     /// How many results [default: the server's, 10]
     #[arg(
         long,
@@ -105,7 +104,7 @@ impl Recommend {
             exclude_interacted: self.exclude_interacted.then(ExcludeInteracted::default),
             filter: self.filter.clone(),
             strict_filter: self.strict_filter,
-            diversity: self.mmr_lambda.map(|lambda| Diversity { mmr_lambda: Some(lambda), ..Default::default() }),
+            diversity: self.diverse.request(),
             // The table always has the reason.
             explain: self.explain || !output.json,
             ..Default::default()

@@ -3,10 +3,11 @@
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use vitrine::v1::{
-    Boost, Diversity, Facet, FacetRequest, Item, Personalize, RequestContext, SearchMode, SearchRequest,
-    SearchResponse, SearchResult, Spelling, StageScore, TotalSizeRelation, search_request::Query,
+    Boost, Facet, FacetRequest, Item, Personalize, RequestContext, SearchMode, SearchRequest, SearchResponse,
+    SearchResult, Spelling, StageScore, TotalSizeRelation, search_request::Query,
 };
 
+use super::diverse::Diverse;
 use crate::{
     arguments::Global,
     exit,
@@ -52,9 +53,8 @@ pub struct Search {
     /// Sort by a field instead of relevance, as `price desc`
     #[arg(long, default_value = "", value_name = "ORDER", hide_default_value = true)]
     order_by: String,
-    /// Make the results differ from each other: 1 is relevance only, 0 difference only
-    #[arg(long, value_name = "LAMBDA")]
-    mmr_lambda: Option<f64>,
+    #[command(flatten)]
+    diverse: Diverse,
     /// Move up what the user or visitor likes: 0 is relevance only, 1 liking only; 0.3 if no number is given
     #[arg(long, value_name = "STRENGTH", num_args = 0..=1, default_missing_value = "0.3", require_equals = true)]
     personalize: Option<f64>,
@@ -171,7 +171,7 @@ impl Search {
             group_by: self.group_by.clone(),
             group_size: self.group_size,
             personalize: self.personalize.map(|strength| Personalize { strength: Some(strength), candidates: 0 }),
-            diversity: self.mmr_lambda.map(|lambda| Diversity { mmr_lambda: Some(lambda), ..Default::default() }),
+            diversity: self.diverse.request(),
             mode: SearchMode::from(self.mode).into(),
             spelling: if self.exact_spelling { Spelling::Off } else { Spelling::Auto }.into(),
             ..Default::default()

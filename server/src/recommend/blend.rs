@@ -4,7 +4,7 @@ use roaring::RoaringBitmap;
 
 use super::candidates::{Candidate, Candidates, Source, top};
 use super::tally::Tally;
-use super::{Neighbours, Reason, Recommended, Stage, Want};
+use super::{Diversity, Neighbours, Reason, Recommended, Stage, Want};
 use crate::Doc;
 use crate::search::mmr;
 
@@ -56,8 +56,18 @@ impl Blend {
         let boosted = totals.map(|(doc, total)| (doc, want.rules.boosted(doc, *total)));
         let (buried, totals): (Vec<_>, Vec<_>) = boosted.partition(|(doc, _)| want.rules.buries(*doc));
         let mut best = top(totals, want.considered());
-        if let (Some(diversity), Some(vectors)) = (want.diversity, vectors) {
-            best = mmr::diversify(&best, |doc| vectors.vector(doc), diversity.lambda, want.count);
+        if let Some(Diversity { lambda, cap, .. }) = want.diversity {
+            if let Some(vectors) = vectors {
+                best = mmr::diversify(
+                    &best,
+                    |doc| vectors.vector(doc),
+                    lambda,
+                    if cap.is_some() { best.len() } else { want.count },
+                );
+            }
+            if let Some((cap, columns)) = cap {
+                cap.spread(columns, &mut best);
+            }
         }
         best.truncate(want.count);
         best.extend(top(buried, want.count - best.len()));

@@ -44,6 +44,8 @@ pub use similar::Neighbours;
 use crate::Doc;
 use crate::behaviour::{Behaviour, Entry, History, Person, weight};
 use crate::control::{self, Rules};
+use crate::filter::Columns;
+use crate::search::cap::Cap;
 use blend::Blend;
 use taste::Taste;
 
@@ -77,7 +79,7 @@ pub struct Want<'a> {
     /// Nothing that the person, or this session, already dealt with in that way.
     pub exclude_interacted: Option<Interacted<'a>>,
     /// Makes the results differ from each other.
-    pub diversity: Option<Diversity>,
+    pub diversity: Option<Diversity<'a>>,
     /// The shop's own rules. What they hide is in neither `allowed` nor `beyond`.
     pub rules: &'a Rules,
 }
@@ -91,13 +93,15 @@ pub struct Interacted<'a> {
     pub window_seconds: Option<u32>,
 }
 
-/// See [`crate::search::mmr`].
+/// As in a search: see [`crate::search::Diversity`].
 #[derive(Clone, Copy, Debug)]
-pub struct Diversity {
+pub struct Diversity<'a> {
     /// 1: only relevance; 0: only difference.
     pub lambda: f64,
     /// How many of the best are considered.
     pub candidates: usize,
+    /// How many may share a value, and the values.
+    pub cap: Option<(&'a Cap, &'a Columns)>,
 }
 
 /// An answer.

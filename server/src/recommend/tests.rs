@@ -244,7 +244,7 @@ proptest! {
     ) {
         let shop = shop_of(&events);
         let (allowed, exclude) = (allowed.into_iter().collect(), exclude.into_iter().collect());
-        let diversity = Some(Diversity { lambda, candidates: 20 });
+        let diversity = Some(Diversity { lambda, candidates: 20, cap: None });
         let want = Want { allowed: &allowed, exclude: &exclude, diversity, ..shop.want(8) };
         for target in targets(&shop, &[1, 2]) {
             let found = docs(&shop.recommend(&target, &want));

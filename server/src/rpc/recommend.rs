@@ -28,7 +28,7 @@ use crate::{
         Diversity, Interacted, Neighbours, RecommendOptions, Recommended, Recommender, Source, Target, Want,
         candidates::REASONS,
     },
-    search::Semantic,
+    search::{self, Semantic},
     serving::Shop,
     telemetry::timed,
     token::{Page, stable_hash},
@@ -45,7 +45,7 @@ const MAX_SHOWN: usize = 1_000;
 struct Checked {
     page_size: usize,
     filter: Filter,
-    diversity: Option<(f64, usize)>,
+    diversity: Option<search::Diversity>,
     types: Vec<EventType>,
     window_seconds: Option<u32>,
     shown: Vec<Doc>,
@@ -246,7 +246,11 @@ fn answer(
             .exclude_interacted
             .as_ref()
             .map(|_| Interacted { types: &checked.types, window_seconds: checked.window_seconds }),
-        diversity: checked.diversity.map(|(lambda, candidates)| Diversity { lambda, candidates }),
+        diversity: checked.diversity.as_ref().map(|diversity| Diversity {
+            lambda: diversity.lambda,
+            candidates: diversity.candidates,
+            cap: diversity.cap.as_ref().map(|cap| (cap, table.columns())),
+        }),
         rules: &rules,
     };
     let mut ranking = recommender.recommend(&target, &want);

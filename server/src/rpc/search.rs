@@ -20,7 +20,7 @@ use crate::{
     filter::{Filter, Key, OrderBy},
     lexical::LexicalQuery,
     recommend::{RecommendOptions, taste::Taste},
-    search::{self, Plan, Query, Ranking, fusion::Method, personal::Personal},
+    search::{self, Diversity, Plan, Query, Ranking, cap::Cap, fusion::Method, personal::Personal},
     serving::Shop,
     token::{Page, stable_hash},
 };
@@ -34,6 +34,8 @@ const DEFAULT_REORDERED: usize = 100;
 const DEFAULT_PERSONAL: f64 = 0.3;
 
 const MAX_BOOSTS: usize = 20;
+/// Of results that share a value.
+const MAX_CAP: i32 = 100;
 const MAX_GROUP: i32 = 100;
 
 /// What of a request the pipeline does not need.
@@ -210,14 +212,33 @@ fn fusion_method(v: &mut Violations, request: &SearchRequest, defaults: &config:
     (method, weights)
 }
 
-/// λ and how many candidates; nothing when λ changes nothing.
-pub fn diversify(v: &mut Violations, diversity: &vitrine::v1::Diversity) -> Option<(f64, usize)> {
+/// How results are made different; nothing when that changes nothing.
+pub fn diversify(v: &mut Violations, diversity: &vitrine::v1::Diversity) -> Option<Diversity> {
     let lambda = diversity.mmr_lambda.unwrap_or(1.0);
     if !(0.0..=1.0).contains(&lambda) {
         v.add("diversity.mmr_lambda", format!("is {lambda}; it must be 0 to 1"));
     }
     let candidates = reordered(v, "diversity.candidates", diversity.candidates);
-    (lambda < 1.0).then_some((lambda, candidates))
+    let cap = cap(v, diversity);
+    (lambda < 1.0 || cap.is_some()).then_some(Diversity { lambda, candidates, cap })
+}
+
+/// How many results may share a value.
+fn cap(v: &mut Violations, diversity: &vitrine::v1::Diversity) -> Option<Cap> {
+    if !(0..=MAX_CAP).contains(&diversity.cap) {
+        v.add("diversity.cap", format!("is {}; it must be 0 to {MAX_CAP}", diversity.cap));
+    }
+    if diversity.cap_by.is_empty() {
+        if diversity.cap != 0 {
+            v.add("diversity.cap", "is only for a request with `diversity.cap_by`");
+        }
+        return None;
+    }
+    let key = Key::named(&diversity.cap_by);
+    if !matches!(&key, Key::Brand | Key::Categories) && !matches!(&key, Key::Attribute(name) if !name.is_empty()) {
+        v.add("diversity.cap_by", "must be `brand`, `categories` or `attributes.NAME`");
+    }
+    Some(Cap { key, most: usize::try_from(diversity.cap).unwrap_or_default().max(1) })
 }
 
 fn reordered(v: &mut Violations, field: &str, candidates: i32) -> usize {

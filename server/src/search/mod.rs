@@ -1,5 +1,5 @@
 //! The pipeline behind Search: lexical and semantic retrieval side by side, both within the filter; fused once; boosted,
-//! personalised and diversified, or ordered; grouped; and last the shop's own rules. Pages, facets and highlights are cut
+//! personalised, diversified and capped, or ordered; grouped; and last the shop's own rules. Pages, facets and highlights are cut
 //! from its [`Ranking`] by the rpc layer.
 
 use std::{sync::Arc, time::Instant};
@@ -20,12 +20,14 @@ use crate::{
     vector::VectorError,
 };
 
+pub mod cap;
 pub mod fusion;
 pub mod group;
 pub mod mmr;
 pub mod personal;
 mod rank;
 
+use cap::Cap;
 use fusion::Method;
 use personal::Personal;
 pub use rank::Stages;
@@ -64,8 +66,8 @@ pub struct Plan {
     pub min_similarity: f32,
     /// Who searches, if that is to count.
     pub personal: Option<Personal>,
-    /// λ and how many candidates are diversified.
-    pub diversity: Option<(f64, usize)>,
+    /// Makes the results differ from each other.
+    pub diversity: Option<Diversity>,
     /// Orders by a key instead of by relevance.
     pub order_by: Option<OrderBy>,
     /// Shows items that share a value of this key as one, and so many of them.
@@ -74,6 +76,17 @@ pub struct Plan {
     pub rules: Rules,
     /// When the caller stops waiting.
     pub deadline: Instant,
+}
+
+/// How results are made different from each other.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Diversity {
+    /// See [`mmr`]. 1: only relevance; 0: only difference.
+    pub lambda: f64,
+    /// How many of the best are considered.
+    pub candidates: usize,
+    /// How many may share a value.
+    pub cap: Option<Cap>,
 }
 
 /// One item found.

@@ -6,7 +6,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use vitrine::v1::StageScore;
 
 use super::{
-    Hit, Plan, Ranking,
+    Diversity, Hit, Plan, Ranking,
     fusion::{RankedList, Scale, fuse},
     group::Groups,
     mmr,
@@ -86,7 +86,7 @@ pub(super) fn rank(
     if plan.order_by.is_some() {
         order = ordered(shop, plan, &ranking.matching, &order);
     } else {
-        adjust(plan, &ranking, &mut order, &mut stages);
+        adjust(shop, plan, &ranking, &mut order, &mut stages);
     }
     lead(&mut order, pins);
     let mut groups = plan.group_by.as_ref().map(|(key, size)| {
@@ -121,8 +121,8 @@ fn ordered(shop: &Shop, plan: &Plan, matching: &RoaringBitmap, order: &[(Doc, f3
     docs.into_iter().map(|doc| (doc, scores.get(&doc).copied().unwrap_or_default())).collect()
 }
 
-/// Boosts, personalises, diversifies, buries.
-fn adjust(plan: &Plan, ranking: &Ranking, order: &mut Order, stages: &mut Stages) {
+/// Boosts, personalises, diversifies, caps, buries.
+fn adjust(shop: &Shop, plan: &Plan, ranking: &Ranking, order: &mut Order, stages: &mut Stages) {
     let vectors = ranking.meaning.as_ref().map(|meaning| &**meaning.generation.index());
     if plan.rules.boosts_any() {
         for (doc, score) in order.iter_mut() {
@@ -137,10 +137,15 @@ fn adjust(plan: &Plan, ranking: &Ranking, order: &mut Order, stages: &mut Stages
         stages.note("personalized", order);
         order.extend(rest);
     }
-    if let (Some((lambda, candidates)), Some(vectors)) = (plan.diversity, vectors) {
-        let rest = order.split_off(candidates.min(order.len()));
-        *order = mmr::diversify(order, |doc| vectors.vector(doc), lambda, order.len());
-        stages.note("diversified", order);
+    if let Some(Diversity { lambda, candidates, cap }) = &plan.diversity {
+        let rest = order.split_off((*candidates).min(order.len()));
+        if let Some(vectors) = vectors.filter(|_| *lambda < 1.0) {
+            *order = mmr::diversify(order, |doc| vectors.vector(doc), *lambda, order.len());
+            stages.note("diversified", order);
+        }
+        if let Some(cap) = cap {
+            cap.spread(shop.catalog().items.read().columns(), order);
+        }
         order.extend(rest);
     }
     plan.rules.bury(order);
