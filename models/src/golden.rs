@@ -78,8 +78,11 @@ pub fn check_golden(dir: &Path, encoder: &TextEncoder, tolerance: f32) -> Result
 /// Embeddings of rows, with a rest after each.
 fn one_by_one(encoder: &TextEncoder, rows: &Ragged) -> Result<Vec<Vec<f32>>, ModelError> {
     let mut embeddings = Vec::with_capacity(rows.len());
-    for row in rows.iter() {
-        embeddings.extend(encoder.embed(&Ragged::from_iter([row]))?);
+    for (at, row) in rows.iter().enumerate() {
+        embeddings.extend(encoder.embed(&Ragged::from_iter([row])).map_err(|error| match error {
+            ModelError::NotFinite { .. } => ModelError::NotFinite { row: at },
+            other => other,
+        })?);
         rest();
     }
     Ok(embeddings)

@@ -8,19 +8,6 @@ thread_local! {
 }
 
 /// Does `work`, which loads networks and checks them, and calls `rest` after every few milliseconds of what this thread does of it.
-///
-/// ```
-/// use std::cell::Cell;
-/// use std::rc::Rc;
-///
-/// let rests = Rc::new(Cell::new(0));
-/// let counted = Rc::clone(&rests);
-/// let missing = vitrine_models::resting(
-///     move || counted.set(counted.get() + 1),
-///     || vitrine_models::TextEncoder::load("no/such/folder".as_ref(), &vitrine_models::DeviceSpec::Cpu),
-/// );
-/// assert!(missing.is_err() && rests.get() == 0);
-/// ```
 pub fn resting<T>(rest: impl Fn() + 'static, work: impl FnOnce() -> T) -> T {
     /// Ends the rests however the work ends.
     struct Awake;

@@ -3,9 +3,11 @@
 
 mod versions;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
+use std::rc::Rc;
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
@@ -13,7 +15,9 @@ use candle_transformers::models::bert::{BertModel, Config};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use versions::{POSITIONS, VOCABULARY, config, tokenizer, version_of, write_json, write_pooling};
-use vitrine_models::{DeviceSpec, GoldenCheck, Isa, ModelError, Ragged, TextEncoder, check_golden, write_golden};
+use vitrine_models::{
+    DeviceSpec, GoldenCheck, Isa, ModelError, Ragged, TextEncoder, check_golden, resting, write_golden,
+};
 
 fn weights(seed: u64) -> HashMap<String, Tensor> {
     versions::weights(&config(), seed)
@@ -293,6 +297,22 @@ fn golden_rows_match_their_own_weights_and_no_others() {
     fs::copy(file, other.path().join("golden.safetensors")).unwrap();
     let error = check_golden(other.path(), &load(other.path()).unwrap(), 1e-3).unwrap_err();
     assert!(matches!(error, ModelError::Golden { .. }), "{error}");
+}
+
+#[test]
+fn loading_and_checking_rest_on_the_way_and_only_then() {
+    let (dir, rests) = (version(3), Rc::new(Cell::new(0)));
+    let rested = |rests: &Rc<Cell<usize>>| {
+        let counted = Rc::clone(rests);
+        move || counted.set(counted.get() + 1)
+    };
+    let encoder = resting(rested(&rests), || load(dir.path())).unwrap();
+    let while_loading = rests.take();
+    assert!(while_loading > 10, "after every matrix at least, not {while_loading} times");
+    resting(rested(&rests), || check_golden(dir.path(), &encoder, 1e-5)).unwrap();
+    assert!(rests.take() > 3, "after every row");
+    load(dir.path()).unwrap();
+    assert_eq!(rests.take(), 0);
 }
 
 #[test]

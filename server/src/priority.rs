@@ -49,3 +49,22 @@ impl<B: Fn() -> bool> Pace<B> {
         self.since.set(Instant::now());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_followed_by_four_times_as_much_rest_where_others_serve() {
+        let serving = Cell::new(true);
+        let pace = Pace::new(|| serving.get());
+        thread::sleep(Duration::from_millis(5));
+        let rested = Instant::now();
+        pace.rest();
+        assert!(rested.elapsed() >= Duration::from_millis(20));
+        serving.set(false);
+        let begun = pace.since.get();
+        pace.rest();
+        assert!(pace.since.get() > begun, "what was done meanwhile is forgotten");
+    }
+}
