@@ -2,6 +2,7 @@
 
 mod batcher;
 mod encoder;
+mod events;
 mod films;
 mod plot;
 mod process;
@@ -36,6 +37,8 @@ enum What {
     Batcher(batcher::Batcher),
     /// Search by meaning in a whole server: one caller, many, and any load in between; and start it again.
     Serve(serve::Serve),
+    /// Tell how soon an event changes what its user is recommended, while others' events arrive.
+    Events(events::Events),
     /// Search with several callers at once.
     Search(search::Search),
     /// Move a label between two versions of the encoder, again and again, while searches go on.
@@ -49,6 +52,7 @@ pub fn run(bench: &Bench) -> Result<()> {
         What::Encoder(encoder) => encoder::run(encoder),
         What::Batcher(batcher) => batcher::run(batcher),
         What::Serve(serve) => serve::run(serve),
+        What::Events(events) => events::run(events),
         What::Search(search) => search::run(search),
         What::Swap(swap) => swap::run(swap),
         What::Vectors(vectors) => vectors::run(vectors),

@@ -1,0 +1,220 @@
+//! `cargo xtask bench events`: how soon an event changes what its user is recommended, while others' events arrive.
+//!
+//! Again and again somebody new views an item and is then recommended something because of it. Before the event they could only be shown what is
+//! popular; the answer that names the item as a reason is the one that counts.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
+use serde::Serialize;
+use tokio::time::{MissedTickBehavior, interval};
+use vitrine::v1::{
+    Event, EventItem, EventStatus, EventType, FeedbackRequest, ForUser, RecommendRequest, RequestContext,
+    recommend_request::Target,
+};
+use vitrine_client::Client;
+
+use super::{
+    millis, rounded,
+    shop::{self, CATALOG, Shop},
+    spread::Spread,
+};
+use crate::programs::{self, Interrupted, say};
+
+/// Whose events arrive meanwhile.
+const SHOPPERS: u32 = 2_000;
+/// Somebody new comes so often.
+const NEWCOMERS: Duration = Duration::from_millis(50);
+/// The events of others go on for so long before anything counts.
+const SETTLE: Duration = Duration::from_secs(5);
+
+#[derive(Args)]
+pub struct Events {
+    /// Events of others a second, each a call of its own.
+    #[arg(long, default_value_t = 500, value_name = "R", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rate: u32,
+    /// How long to measure.
+    #[arg(long, default_value = "60s", value_name = "TIME", value_parser = super::duration)]
+    duration: Duration,
+    /// How many items there are, of the 4,000 most bought.
+    #[arg(long, default_value_t = 2000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    items: u32,
+    /// A value of the server's configuration, as `recommend.similar=0.3`; may be repeated.
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    settings: Vec<String>,
+    /// End with one line of JSON.
+    #[arg(long)]
+    json: bool,
+    /// Use the programs that are built already.
+    #[arg(long, hide = true)]
+    no_build: bool,
+}
+
+/// The last line of `--json`.
+#[derive(Serialize)]
+struct Line {
+    newcomers: usize,
+    events: u64,
+    failed: u64,
+    answered_late: usize,
+    recorded_ms_p50: f64,
+    recorded_ms_p99: f64,
+    answered_ms_p50: f64,
+    answered_ms_p99: f64,
+    both_ms_p50: f64,
+    both_ms_p99: f64,
+}
+
+/// How long a newcomer waited.
+#[derive(Clone, Copy)]
+struct Waited {
+    /// Until the event was acknowledged.
+    recorded: Duration,
+    /// From then until an answer came that the event has changed.
+    answered: Duration,
+    /// How many answers had been asked for by then.
+    asked: u32,
+}
+
+pub fn run(events: &Events) -> Result<()> {
+    if !events.no_build {
+        programs::build()?;
+    }
+    let interrupted = Interrupted::watch()?;
+    let shop = Shop::open(events.items, &events.settings, &interrupted)?;
+    say("Waiting for the vectors of all items");
+    let (waited, others) = super::measure(&interrupted, async {
+        let client = shop.connect().await?;
+        shop::indexed(&client, CATALOG, |_, _| {}).await?;
+        let ids: Arc<[String]> = shop::items(&client).await?.into_iter().map(|item| item.id).collect();
+        say(&format!("{} events of others a second, and {:.0} newcomers", events.rate, 1.0 / NEWCOMERS.as_secs_f64()));
+        let others = Arc::new(Others::default());
+        let arriving = tokio::spawn(arrive(client.clone(), Arc::clone(&ids), events.rate, Arc::clone(&others)));
+        tokio::time::sleep(SETTLE).await;
+        let waited = newcomers(&client, &ids, events.duration).await;
+        arriving.abort();
+        Ok((waited?, others))
+    })?;
+    report(events, &waited, &others);
+    shop.close()
+}
+
+/// What became of the events of others.
+#[derive(Default)]
+struct Others {
+    recorded: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// Sends events at a steady rate, whether or not those before are answered.
+async fn arrive(client: Client, ids: Arc<[String]>, rate: u32, others: Arc<Others>) {
+    let mut random = StdRng::seed_from_u64(1);
+    let mut due = interval(Duration::from_secs(1) / rate);
+    due.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    for number in 0_u64.. {
+        due.tick().await;
+        let kind = if random.random_bool(0.1) { EventType::Purchase } else { EventType::View };
+        let user = format!("shopper-{}", random.random_range(0..SHOPPERS));
+        let item = ids.choose(&mut random).cloned().unwrap_or_default();
+        let (client, others) = (client.clone(), Arc::clone(&others));
+        tokio::spawn(async move {
+            let counter = match record(&client, format!("other-{number}"), user, item, kind).await {
+                Ok(()) => &others.recorded,
+                Err(_) => &others.failed,
+            };
+            counter.fetch_add(1, Ordering::Relaxed);
+        });
+    }
+}
+
+async fn record(client: &Client, event_id: String, user_id: String, item: String, kind: EventType) -> Result<()> {
+    let items = vec![EventItem { id: item, ..EventItem::default() }];
+    let event = Event { event_id, user_id, items, r#type: kind.into(), ..Event::default() };
+    let answer = client.feedback(FeedbackRequest { catalog: CATALOG.to_owned(), events: vec![event] }).await?;
+    let accepted = answer.results.iter().all(|result| result.status() == EventStatus::Accepted);
+    ensure!(accepted, "an event was not accepted: {:?}", answer.results);
+    Ok(())
+}
+
+/// Somebody new at each tick, until the time is over.
+async fn newcomers(client: &Client, ids: &Arc<[String]>, duration: Duration) -> Result<Vec<Waited>> {
+    let mut random = StdRng::seed_from_u64(2);
+    let mut due = interval(NEWCOMERS);
+    let (begun, mut coming) = (Instant::now(), Vec::new());
+    while begun.elapsed() < duration {
+        due.tick().await;
+        let item = ids.choose(&mut random).cloned().unwrap_or_default();
+        coming.push(tokio::spawn(newcomer(client.clone(), format!("newcomer-{}", coming.len()), item)));
+    }
+    let mut waited = Vec::with_capacity(coming.len());
+    for newcomer in coming {
+        waited.push(newcomer.await??);
+    }
+    Ok(waited)
+}
+
+async fn newcomer(client: Client, user: String, item: String) -> Result<Waited> {
+    let begun = Instant::now();
+    record(&client, format!("of-{user}"), user.clone(), item.clone(), EventType::View).await?;
+    let recorded = begun.elapsed();
+    let context = Some(RequestContext { catalog: CATALOG.to_owned(), user_id: user, ..RequestContext::default() });
+    let request = RecommendRequest {
+        context,
+        target: Some(Target::ForUser(ForUser {})),
+        page_size: 10,
+        explain: true,
+        ..RecommendRequest::default()
+    };
+    let mut asked = 0;
+    loop {
+        asked += 1;
+        let answer = client.recommend(request.clone()).await?;
+        let reasons = answer.results.iter().filter_map(|result| result.reason.as_ref());
+        if reasons.flat_map(|reason| &reason.source_items).any(|source| *source == item) {
+            return Ok(Waited { recorded, answered: begun.elapsed() - recorded, asked });
+        }
+        ensure!(begun.elapsed() < Duration::from_secs(10), "nothing was recommended because of {item} in ten seconds");
+    }
+}
+
+fn report(events: &Events, waited: &[Waited], others: &Others) {
+    let of = |time: fn(&Waited) -> Duration| Spread::of(waited.iter().map(time));
+    let (recorded, answered) = (of(|waited| waited.recorded), of(|waited| waited.answered));
+    let both = of(|waited| waited.recorded + waited.answered);
+    let late = waited.iter().filter(|waited| waited.asked > 1).count();
+    println!("\n{:<52} {:>9} {:>9} {:>9}", format!("{} newcomers", waited.len()), "p50", "p99", "longest");
+    for (name, spread) in [
+        ("their event is recorded", &recorded),
+        ("from then until it has changed what is recommended", &answered),
+        ("both", &both),
+    ] {
+        let [p50, p99, longest] = [0.5, 0.99, 1.0].map(|quantile| millis(spread.at(quantile)));
+        println!("{name:<52} {p50:>9} {p99:>9} {longest:>9}");
+    }
+    let [arrived, failed] = [&others.recorded, &others.failed].map(|count| count.load(Ordering::Relaxed));
+    println!("{late} had to ask more than once; events of others: {arrived} recorded, {failed} failed");
+    if events.json {
+        let ms = |spread: &Spread, quantile| rounded(spread.at(quantile).as_secs_f64() * 1e3);
+        let line = Line {
+            newcomers: waited.len(),
+            events: arrived,
+            failed,
+            answered_late: late,
+            recorded_ms_p50: ms(&recorded, 0.5),
+            recorded_ms_p99: ms(&recorded, 0.99),
+            answered_ms_p50: ms(&answered, 0.5),
+            answered_ms_p99: ms(&answered, 0.99),
+            both_ms_p50: ms(&both, 0.5),
+            both_ms_p99: ms(&both, 0.99),
+        };
+        println!("{}", serde_json::json!(line));
+    }
+}
