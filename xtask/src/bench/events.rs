@@ -15,12 +15,15 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 use serde::Serialize;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::interval;
 use vitrine::v1::{
     Event, EventItem, EventStatus, EventType, FeedbackRequest, ForUser, RecommendRequest, RequestContext,
     recommend_request::Target,
 };
-use vitrine_client::Client;
+use vitrine_client::{
+    Client, Error,
+    load::{self, Load, Pace},
+};
 
 use super::{
     millis, rounded,
@@ -115,33 +118,34 @@ struct Others {
 }
 
 /// Sends events at a steady rate, whether or not those before are answered.
-async fn arrive(client: Client, ids: Arc<[String]>, rate: u32, others: Arc<Others>) {
-    let mut random = StdRng::seed_from_u64(1);
-    let mut due = interval(Duration::from_secs(1) / rate);
-    due.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    for number in 0_u64.. {
-        due.tick().await;
+async fn arrive(client: Client, ids: Arc<[String]>, rate: u32, others: Arc<Others>) -> Result<()> {
+    let load = Load { pace: Pace::Rate(rate.into()), duration: Duration::MAX };
+    let mut calls = load::start(load, move |number| {
+        let mut random = StdRng::seed_from_u64(number);
         let kind = if random.random_bool(0.1) { EventType::Purchase } else { EventType::View };
         let user = format!("shopper-{}", random.random_range(0..SHOPPERS));
         let item = ids.choose(&mut random).cloned().unwrap_or_default();
-        let (client, others) = (client.clone(), Arc::clone(&others));
-        tokio::spawn(async move {
-            let counter = match record(&client, format!("other-{number}"), user, item, kind).await {
-                Ok(()) => &others.recorded,
-                Err(_) => &others.failed,
-            };
-            counter.fetch_add(1, Ordering::Relaxed);
-        });
+        record(client.clone(), format!("other-{number}"), user, item, kind)
+    })?;
+    while let Some(call) = calls.next().await {
+        let counter = if call.outcome.is_ok_and(|accepted| accepted) { &others.recorded } else { &others.failed };
+        counter.fetch_add(1, Ordering::Relaxed);
     }
+    Ok(())
 }
 
-async fn record(client: &Client, event_id: String, user_id: String, item: String, kind: EventType) -> Result<()> {
+/// Whether the event was accepted.
+async fn record(
+    client: Client,
+    event_id: String,
+    user_id: String,
+    item: String,
+    kind: EventType,
+) -> Result<bool, Error> {
     let items = vec![EventItem { id: item, ..EventItem::default() }];
     let event = Event { event_id, user_id, items, r#type: kind.into(), ..Event::default() };
     let answer = client.feedback(FeedbackRequest { catalog: CATALOG.to_owned(), events: vec![event] }).await?;
-    let accepted = answer.results.iter().all(|result| result.status() == EventStatus::Accepted);
-    ensure!(accepted, "an event was not accepted: {:?}", answer.results);
-    Ok(())
+    Ok(answer.results.iter().all(|result| result.status() == EventStatus::Accepted))
 }
 
 /// Somebody new at each tick, until the time is over.
@@ -163,7 +167,8 @@ async fn newcomers(client: &Client, ids: &Arc<[String]>, duration: Duration) -> 
 
 async fn newcomer(client: Client, user: String, item: String) -> Result<Waited> {
     let begun = Instant::now();
-    record(&client, format!("of-{user}"), user.clone(), item.clone(), EventType::View).await?;
+    let accepted = record(client.clone(), format!("of-{user}"), user.clone(), item.clone(), EventType::View).await?;
+    ensure!(accepted, "the event of {user} was not accepted");
     let recorded = begun.elapsed();
     let context = Some(RequestContext { catalog: CATALOG.to_owned(), user_id: user, ..RequestContext::default() });
     let request = RecommendRequest {

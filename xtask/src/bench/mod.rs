@@ -11,6 +11,7 @@ mod search;
 mod serve;
 mod shop;
 mod spread;
+mod storefront;
 mod swap;
 mod vectors;
 
@@ -41,6 +42,8 @@ enum What {
     Events(events::Events),
     /// Search with several callers at once.
     Search(search::Search),
+    /// Search, recommend and make pictures: each alone, and all together.
+    Storefront(storefront::Storefront),
     /// Move a label between two versions of the encoder, again and again, while searches go on.
     Swap(swap::Swap),
     /// Time vector search, with a graph and without, and count what it finds.
@@ -54,6 +57,7 @@ pub fn run(bench: &Bench) -> Result<()> {
         What::Serve(serve) => serve::run(serve),
         What::Events(events) => events::run(events),
         What::Search(search) => search::run(search),
+        What::Storefront(storefront) => storefront::run(storefront),
         What::Swap(swap) => swap::run(swap),
         What::Vectors(vectors) => vectors::run(vectors),
     }

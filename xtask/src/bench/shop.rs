@@ -43,6 +43,7 @@ pub struct Shop {
     pub server: Server,
     /// Names of real products, each once, in no order: queries that nobody has sent before.
     pub queries: Vec<String>,
+    events: PathBuf,
     folder: TempDir,
 }
 
@@ -70,10 +71,22 @@ impl Shop {
         let goods = folder.path().join("items.jsonl");
         write_first(&prepared.items, items, &goods).with_context(|| goods.display().to_string())?;
         import(&server, CATALOG, &goods, interrupted)?;
-        Ok(Self { server, queries, folder })
+        Ok(Self { server, queries, events: prepared.events, folder })
     }
 
-    fn registry(&self) -> PathBuf {
+    /// What was bought, in the form of an import.
+    pub fn events(&self) -> &Path {
+        &self.events
+    }
+
+    /// Puts what was bought into the catalog.
+    pub fn import_events(&self, interrupted: &Interrupted) -> Result<()> {
+        let mut import = self.server.client()?;
+        import.args(["events", "import", "--catalog", CATALOG]).arg(&self.events);
+        programs::run(import, Some(interrupted))
+    }
+
+    pub fn registry(&self) -> PathBuf {
         self.folder.path().join("registry")
     }
 
