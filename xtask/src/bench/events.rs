@@ -184,7 +184,7 @@ async fn newcomer(client: Client, user: String, item: String) -> Result<Waited> 
         let answer = client.recommend(request.clone()).await?;
         let reasons = answer.results.iter().filter_map(|result| result.reason.as_ref());
         if reasons.flat_map(|reason| &reason.source_items).any(|source| *source == item) {
-            return Ok(Waited { recorded, answered: begun.elapsed() - recorded, asked });
+            return Ok(Waited { recorded, answered: begun.elapsed().saturating_sub(recorded), asked });
         }
         ensure!(begun.elapsed() < Duration::from_secs(10), "nothing was recommended because of {item} in ten seconds");
     }
