@@ -70,7 +70,7 @@ impl Gru4Rec {
             CellKind::Lstm => Cell::Lstm(lstm(hidden, state, LSTMConfig::default(), recurrent)?),
         };
         let items = embedding(items + 1, hidden, weights.pp("items"))?;
-        Ok(Self { items, cell, output: Linear::new(state, hidden, &weights.pp("output"))?, config })
+        Ok(Self { items, cell, output: Linear::quick(state, hidden, &weights.pp("output"))?, config })
     }
 }
 

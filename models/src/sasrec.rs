@@ -104,11 +104,11 @@ impl Block {
         let hidden = config.hidden;
         Ok(Self {
             attention_norm: LayerNorm::new(hidden, &weights.pp("attention_norm"))?,
-            projections: Linear::new(hidden, 3 * hidden, &weights.pp("projections"))?,
-            output: Linear::new(hidden, hidden, &weights.pp("output"))?,
+            projections: Linear::quick(hidden, 3 * hidden, &weights.pp("projections"))?,
+            output: Linear::quick(hidden, hidden, &weights.pp("output"))?,
             forward_norm: LayerNorm::new(hidden, &weights.pp("forward_norm"))?,
-            expand: Linear::new(hidden, hidden, &weights.pp("expand"))?,
-            contract: Linear::new(hidden, hidden, &weights.pp("contract"))?,
+            expand: Linear::quick(hidden, hidden, &weights.pp("expand"))?,
+            contract: Linear::quick(hidden, hidden, &weights.pp("contract"))?,
             heads: config.heads,
             dropout: config.dropout,
         })

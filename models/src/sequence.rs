@@ -47,10 +47,19 @@ pub fn last_scores(
     most: usize,
     device: &Device,
 ) -> Result<Vec<Vec<f32>>> {
+    last_vectors(network, histories, most, device)?.matmul(&network.items()?.t()?)?.to_vec2()
+}
+
+/// What comes out for the last items: f32 `[histories, width]`.
+pub(crate) fn last_vectors(
+    network: &dyn SequenceNetwork,
+    histories: &[&[u32]],
+    most: usize,
+    device: &Device,
+) -> Result<Tensor> {
     let ids = padded(histories, most, device)?;
     let vectors = network.forward(&ids, &mut Mode::serving())?;
-    let last = vectors.narrow(1, ids.dim(1)? - 1, 1)?.squeeze(1)?.contiguous()?;
-    last.matmul(&network.items()?.t()?)?.to_vec2()
+    vectors.narrow(1, ids.dim(1)? - 1, 1)?.squeeze(1)?.contiguous()
 }
 
 /// 1 for items and 0 for padding: f32, of the shape of the ids.

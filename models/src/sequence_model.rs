@@ -3,12 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 
+use crate::cpu::CpuLinear;
 use crate::golden::{GoldenCheck, Recording};
-use crate::sequence::{SequenceNetwork, last_scores, padded};
+use crate::linear::{apply, pack};
+use crate::sequence::{SequenceNetwork, last_vectors, padded};
 use crate::weights::Weights;
 use crate::{DeviceSpec, Gru4Rec, Gru4RecConfig, ModelError, SasRec, SasRecConfig, files};
 
@@ -54,6 +56,8 @@ impl SequenceSpec {
 /// A loaded version.
 pub struct SequenceModel {
     network: Box<dyn SequenceNetwork>,
+    /// The vectors of all items for the kernels, on the CPU.
+    vectors: Option<Box<dyn CpuLinear>>,
     spec: SequenceSpec,
     items: Vec<String>,
     device: Device,
@@ -79,7 +83,9 @@ impl SequenceModel {
         let path = dir.join("model.safetensors");
         let network = spec.network(&Weights::open(&path)?.on(&device));
         let network = network.map_err(|error| ModelError::format(path, error))?;
-        Ok(Self { network, spec, items, device })
+        let vectors = network.items()?;
+        let nothing = Tensor::zeros(vectors.dim(0)?, DType::F32, &device)?;
+        Ok(Self { vectors: pack(&vectors, &nothing)?, network, spec, items, device })
     }
 
     /// The items' own ids, of id 1 first.
@@ -97,7 +103,12 @@ impl SequenceModel {
     /// # Errors
     /// An id is no item, a score is not finite, or the device failed.
     pub fn scores(&self, histories: &[&[u32]]) -> std::result::Result<Vec<Vec<f32>>, ModelError> {
-        let scores = last_scores(&*self.network, histories, self.spec.max_length(), &self.device)?;
+        let last = last_vectors(&*self.network, histories, self.spec.max_length(), &self.device)?;
+        let scores = match &self.vectors {
+            Some(vectors) => apply(&**vectors, &last)?,
+            None => last.matmul(&self.network.items()?.t()?)?,
+        };
+        let scores: Vec<Vec<f32>> = scores.to_vec2()?;
         match scores.iter().position(|row| row.iter().any(|score| !score.is_finite())) {
             Some(row) => Err(ModelError::NotFinite { row }),
             None => Ok(scores),
