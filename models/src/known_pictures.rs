@@ -97,15 +97,15 @@ impl KnownPictures {
     /// `[pictures, side, side, channels]`, from 0 to 1.
     ///
     /// # Errors
-    /// Those of [`PictureModel::look`], or its features are not those that were recorded.
+    /// Those of [`PictureModel::embed`], or its features are not those that were recorded.
     pub fn nearest(&self, pictures: &Tensor) -> Result<Vec<f32>, ModelError> {
-        let seen = self.judge.look(pictures)?;
-        if seen.iter().any(|seen| seen.embedding.len() != self.columns) {
+        let seen = self.judge.embed(pictures)?;
+        if seen.iter().any(|embedding| embedding.len() != self.columns) {
             let error = format!("the judge's features are not the {} that are recorded", self.columns);
             return Err(candle_core::Error::msg(error).into());
         }
-        let nearest = seen.iter().map(|seen| {
-            let features: Vec<u8> = seen.embedding.iter().map(|&number| self.grid.whole(number)).collect();
+        let nearest = seen.iter().map(|embedding| {
+            let features: Vec<u8> = embedding.iter().map(|&number| self.grid.whole(number)).collect();
             let squares = self.features.chunks_exact(self.columns).map(|known| square(&features, known)).min();
             (squares.unwrap_or(i32::MAX) as f32).sqrt() * self.grid.step / self.near
         });

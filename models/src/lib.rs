@@ -11,6 +11,7 @@
 //! - [`SequenceModel`]: a loaded version of task `sequence-recommendation`; kinds: `sasrec` ([`SasRec`]), `gru4rec` ([`Gru4Rec`]).
 //! - [`ClickModel`]: a loaded version of task `ctr-ranking`, over [`Fields`]; kinds: `deepfm` ([`DeepFm`]), `dcn-v2` ([`DcnV2`]).
 //! - [`PictureModel`]: a loaded version of task `image-embedding`; kinds: `cnn` ([`Cnn`]), `efficientnet-lite` ([`EfficientNetLite`]).
+//! - [`decode_picture`], [`pixels`]: from a picture's file to what such a network sees.
 //! - [`PictureGenerator`]: a loaded version of task `image-generation`; kind: `cgan` ([`Generator`], [`Discriminator`]); [`KnownPictures`]: what
 //!   it has learnt from, so that copies are known.
 //! - [`SequenceNetwork`], [`ClickNetwork`], [`PictureNetwork`]: the same networks, to learn as well; [`Mode`], [`start`], [`cross_entropy`]: what they need for it.
@@ -50,6 +51,7 @@ mod losses;
 mod padded_bert;
 mod perceptron;
 mod picture;
+mod picture_file;
 mod picture_generator;
 mod picture_model;
 mod pooling;
@@ -82,6 +84,7 @@ pub use gru4rec::{CellKind, Gru4Rec, Gru4RecConfig};
 pub use known_pictures::KnownPictures;
 pub use losses::{cross_entropy, cross_entropy_of_odds};
 pub use picture::PictureNetwork;
+pub use picture_file::{PictureError, check_picture, decode_picture, pixels};
 pub use picture_generator::{GeneratorSpec, PictureGenerator, Wish};
 pub use picture_model::{PictureModel, PictureSpec, Seen};
 pub use precision::Precision;

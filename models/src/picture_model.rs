@@ -52,9 +52,16 @@ impl PictureSpec {
     }
 }
 
+/// In a version's weights: the mean of the embeddings of what it has learnt from, f32 `[dimensions]`.
+const CENTRE: &str = "centre";
+
 /// A loaded version.
+///
+/// Its embeddings are told from their mean: what all pictures have in common says nothing, and makes every cosine large ("All-but-the-Top",
+/// Mu & Viswanath 2018, <https://arxiv.org/abs/1702.01417>). A version without a mean gives them as they are.
 pub struct PictureModel {
     network: Box<dyn PictureNetwork>,
+    centre: Option<Tensor>,
     spec: PictureSpec,
     device: Device,
 }
@@ -77,9 +84,28 @@ impl PictureModel {
         let spec: PictureSpec = files::json(&dir.join("config.json"), "; it describes the network")?;
         let device = device.open()?;
         let path = dir.join("model.safetensors");
-        let network = spec.network(&Weights::open(&path)?.on(&device));
-        let network = network.map_err(|error| ModelError::format(path, error))?;
-        Ok(Self { network, spec, device })
+        let weights = Weights::open(&path)?.on(&device);
+        let loaded = || -> Result<_> {
+            let network = spec.network(&weights)?;
+            let has_centre = weights.contains_tensor(CENTRE);
+            Ok((has_centre.then(|| weights.get(network.dimensions(), CENTRE)).transpose()?, network))
+        };
+        let (centre, network) = loaded().map_err(|error| ModelError::format(&path, error))?;
+        Ok(Self { network, centre, spec, device })
+    }
+
+    /// Puts the mean of embeddings into the weights in `dir`: from then on they are told from it.
+    ///
+    /// # Errors
+    /// The weights cannot be read or written.
+    pub fn write_centre(dir: &Path, mean: Tensor) -> std::result::Result<(), ModelError> {
+        let path = dir.join("model.safetensors");
+        let changed = || -> Result<()> {
+            let mut weights = candle_core::safetensors::load(&path, &Device::Cpu)?;
+            weights.insert(CENTRE.to_owned(), mean);
+            candle_core::safetensors::save(&weights, &path)
+        };
+        changed().map_err(|error| ModelError::format(&path, error))
     }
 
     /// Kind, sizes and classes.
@@ -92,21 +118,51 @@ impl PictureModel {
     /// # Errors
     /// They have another shape than the network's, a number that comes out is none, or the device failed.
     pub fn look(&self, pictures: &Tensor) -> std::result::Result<Vec<Seen>, ModelError> {
+        let embeddings = self.embeddings(pictures)?;
+        let logits = finite(self.network.logits(&embeddings, &mut Mode::serving())?.to_vec2()?)?;
+        let seen = finite(self.centred(embeddings)?.to_vec2()?)?.into_iter().zip(logits);
+        Ok(seen.map(|(embedding, logits)| Seen { embedding, logits }).collect())
+    }
+
+    /// Only the embeddings of what [`look`](Self::look) sees.
+    ///
+    /// # Errors
+    /// Those of [`look`](Self::look).
+    pub fn embed(&self, pictures: &Tensor) -> std::result::Result<Vec<Vec<f32>>, ModelError> {
+        finite(self.centred(self.embeddings(pictures)?)?.to_vec2()?)
+    }
+
+    /// As [`embed`](Self::embed), of the numbers of the pictures one after the other.
+    ///
+    /// # Errors
+    /// Those of [`look`](Self::look), or they are not whole pictures.
+    pub fn embed_numbers(&self, numbers: Vec<f32>) -> std::result::Result<Vec<Vec<f32>>, ModelError> {
+        let [height, width, channels] = self.spec.shape();
+        let shape = (numbers.len() / (height * width * channels).max(1), height, width, channels);
+        self.embed(&Tensor::from_vec(numbers, shape, &Device::Cpu)?)
+    }
+
+    /// How many numbers an embedding has.
+    pub fn dimensions(&self) -> usize {
+        self.network.dimensions()
+    }
+
+    fn centred(&self, embeddings: Tensor) -> Result<Tensor> {
+        match &self.centre {
+            Some(centre) => embeddings.broadcast_sub(centre),
+            None => Ok(embeddings),
+        }
+    }
+
+    /// As the network makes them: its last layer takes them so.
+    fn embeddings(&self, pictures: &Tensor) -> std::result::Result<Tensor, ModelError> {
         let [height, width, channels] = self.spec.shape();
         if pictures.rank() != 4 || pictures.dims()[1..] != [height, width, channels] {
             let shape = pictures.shape();
             let error = format!("pictures of shape {shape:?}; the network sees {height} × {width} × {channels}");
             return Err(candle_core::Error::msg(error).into());
         }
-        let mode = &mut Mode::serving();
-        let embeddings = self.network.embed(&pictures.to_device(&self.device)?, mode)?;
-        let logits = self.network.logits(&embeddings, mode)?.to_vec2::<f32>()?;
-        let seen = embeddings.to_vec2::<f32>()?.into_iter().zip(logits);
-        let seen: Vec<Seen> = seen.map(|(embedding, logits)| Seen { embedding, logits }).collect();
-        match seen.iter().position(|seen| seen.logits.iter().chain(&seen.embedding).any(|number| !number.is_finite())) {
-            Some(row) => Err(ModelError::NotFinite { row }),
-            None => Ok(seen),
-        }
+        Ok(self.network.embed(&pictures.to_device(&self.device)?, &mut Mode::serving())?)
     }
 
     /// Records what is seen in pictures in `golden.safetensors` in `dir`: `pictures`, `embeddings` and `logits`.
@@ -142,5 +198,12 @@ impl PictureModel {
             return Err(recording.damaged("its rows are not those of this network"));
         }
         recording.compare(&seen, &recorded, tolerance)
+    }
+}
+
+fn finite(rows: Vec<Vec<f32>>) -> std::result::Result<Vec<Vec<f32>>, ModelError> {
+    match rows.iter().position(|row| row.iter().any(|number| !number.is_finite())) {
+        Some(row) => Err(ModelError::NotFinite { row }),
+        None => Ok(rows),
     }
 }

@@ -17,6 +17,7 @@ mod evaluate;
 mod gan_metrics;
 mod golden;
 mod interactions;
+mod judge;
 mod judgments;
 mod metrics;
 mod picture_metrics;
@@ -36,6 +37,7 @@ pub use evaluate::Evaluate;
 pub use gan_metrics::GanScores;
 pub use golden::Golden;
 pub use interactions::{Interaction, read as read_interactions};
+pub use judge::Judge;
 pub use metrics::Mean;
 pub use picture_metrics::PictureScores;
 pub use pictures::{Labelled, PictureFiles, Pictures};
@@ -43,8 +45,8 @@ pub use prepare::Prepare;
 pub use publish::{Gate, Publish};
 pub use sequences::{Case, Sequences, Split};
 pub use train::{
-    Augment, ClickConfig, ClickKind, ClickReport, GanConfig, GanReport, Judge, Learning, Parent, PictureConfig,
-    PictureKind, PictureReport, Ranked, SequenceConfig, SequenceKind, SequenceReport, Train, train_clicks, train_gan,
+    Augment, ClickConfig, ClickKind, ClickReport, GanConfig, GanReport, Learning, Parent, PictureConfig, PictureKind,
+    PictureReport, Ranked, SequenceConfig, SequenceKind, SequenceReport, Train, train_clicks, train_gan,
     train_pictures, train_sequence,
 };
 pub use vary::Vary;

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 use candle_core::{Device, Tensor};
 use clap::Args;
-use image::imageops::FilterType;
-use image::{DynamicImage, GrayImage, ImageReader};
+use image::{DynamicImage, GrayImage};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
+use vitrine_models::{decode_picture, pixels};
 use vitrine_registry::Sha256;
 
 use crate::text_file;
@@ -129,17 +129,7 @@ impl Labelled {
     }
 
     fn push(&mut self, picture: &DynamicImage, label: u32) {
-        let side = self.side as u32;
-        let squared = if (picture.width(), picture.height()) == (side, side) {
-            picture.clone()
-        } else {
-            picture.resize_to_fill(side, side, FilterType::Lanczos3)
-        };
-        if self.channels == 1 {
-            self.numbers.extend(squared.into_luma8().into_raw());
-        } else {
-            self.numbers.extend(squared.into_rgb8().into_raw());
-        }
+        self.numbers.extend(pixels(picture, self.side, self.channels));
         self.labels.push(label);
     }
 
@@ -187,8 +177,8 @@ fn read_folders(folder: &Path, side: usize, channels: usize) -> Result<(Labelled
                 class.with_context(|| format!("{}: no pictures of this class to learn from", entry.display()))?;
             for path in entries(&entry)?.iter().filter(|path| path.is_file()) {
                 let place = || path.display().to_string();
-                let picture = ImageReader::open(path).with_context(place)?.with_guessed_format().with_context(place)?;
-                pictures.push(&picture.decode().with_context(place)?, class as u32);
+                let file = fs::read(path).with_context(place)?;
+                pictures.push(&decode_picture(&file).with_context(place)?, class as u32);
             }
         }
         Ok(pictures)

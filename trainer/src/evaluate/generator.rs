@@ -11,6 +11,7 @@ use serde_json::json;
 use vitrine_models::{CganConfig, DeviceSpec, PictureGenerator, PictureModel, Wish};
 
 use crate::gan_metrics::{self, Features, GanScores};
+use crate::judge::check_judge;
 use crate::picture_metrics::look;
 use crate::pictures::{Labelled, PictureFiles, Pictures};
 use crate::print::print_table;
@@ -50,14 +51,6 @@ impl EvaluateGenerator {
         }
         Ok(())
     }
-}
-
-/// Refuses a judge of other pictures or classes.
-pub fn check_judge(judge: &PictureModel, shape: [usize; 3], classes: &[String]) -> Result<()> {
-    let judge = judge.spec();
-    ensure!(judge.shape() == shape, "the judge sees pictures of {:?}; made are {shape:?}", judge.shape());
-    ensure!(judge.classes() == classes, "the judge knows {:?}; made are {classes:?}", judge.classes());
-    Ok(())
 }
 
 /// Makes pictures, the classes in turn, each with a seed of its own.

@@ -17,7 +17,7 @@ use vitrine::v1::{Degraded, EventType, GetCatalogRequest};
 use vitrine_client::{Client, Options};
 
 pub(crate) use clicks::print_scores;
-pub(crate) use generator::{check_judge, made, print_made, score_made};
+pub(crate) use generator::{made, print_made, score_made};
 pub(crate) use pictures::compare_with_pixels;
 pub(crate) use sequences::compare;
 

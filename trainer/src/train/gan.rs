@@ -16,21 +16,21 @@ use rand::rngs::StdRng;
 use serde::Serialize;
 use serde_json::json;
 use vitrine_models::{
-    CganConfig, DeviceSpec, Discriminator, Generator, KnownPictures, Mode, PictureGenerator, PictureModel, Wish,
-    by_name, start,
+    CganConfig, DeviceSpec, Discriminator, Generator, Mode, PictureGenerator, PictureModel, Wish, by_name, start,
 };
 
-use super::fit::{self, Fit, Learner, WEIGHTS};
+use super::fit::{self, Fit, Learner};
 use super::gan_config::{GanConfig, named};
 use super::halves::{self, Half};
 use super::learning::{self, How};
-use super::learnt::{Learnt, SPEC};
+use super::learnt::Learnt;
 use super::optimizer::{Optimizer, Rule, Slope};
 use super::parent::Parent;
 use super::picture::train_pictures;
 use super::picture_config::{PictureConfig, PictureKind};
-use crate::evaluate::{check_judge, made, print_made, score_made};
+use crate::evaluate::{made, print_made, score_made};
 use crate::gan_metrics::{Features, GanScores};
+use crate::judge::{Judge, check_judge};
 use crate::picture_metrics::look;
 use crate::pictures::{Labelled, PictureFiles, Pictures};
 use crate::publish::Training;
@@ -76,37 +76,6 @@ pub struct GanReport {
     pub made: GanScores,
     /// The accuracy on real test pictures of a network that has learnt from made ones only.
     pub classifier_accuracy: Option<f64>,
-}
-
-/// A network that knows the classes, and tells how good pictures are.
-pub struct Judge {
-    /// Where it was learnt into.
-    pub folder: PathBuf,
-    /// The network.
-    pub model: PictureModel,
-}
-
-impl Judge {
-    /// Loads it.
-    ///
-    /// # Errors
-    /// The folder has no such network, or the device cannot be opened.
-    pub fn load(folder: &Path, device: &DeviceSpec) -> Result<Self> {
-        Ok(Self { folder: folder.to_owned(), model: PictureModel::load(folder, device)? })
-    }
-
-    /// Leaves itself and what it sees in pictures in a folder, so that a version can tell copies of them; `near` is the distance of what nearly is one.
-    fn remember(&self, pictures: &Labelled, near: f64, out: &Path) -> Result<()> {
-        let folder = out.join(KnownPictures::JUDGE);
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        for name in [SPEC, WEIGHTS] {
-            let from = self.folder.join(name);
-            fs::copy(&from, folder.join(name)).with_context(|| format!("cannot copy {}", from.display()))?;
-        }
-        let embeddings: Vec<_> = look(&self.model, pictures)?.into_iter().map(|seen| seen.embedding).collect();
-        KnownPictures::write(out, &embeddings, near as f32)?;
-        Ok(())
-    }
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
@@ -366,6 +335,7 @@ impl Learner for Making<'_> {
 mod tests {
     use super::*;
     use crate::pictures::dots;
+    use crate::train::fit::WEIGHTS;
     use crate::train::learning::Learning;
     use vitrine_models::{GanLayers, GoldenCheck};
 

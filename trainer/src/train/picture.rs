@@ -111,6 +111,7 @@ pub fn train_pictures(
     let fit = Fit { learning: &config.learning, settings, data: data.clone(), metric: "accuracy", dir: out };
     let fitted = fit.run(&seeing, &variables)?;
     learnt::write(out, learnt::SPEC, &spec)?;
+    PictureModel::write_centre(out, seeing.centre()?)?;
     let model = PictureModel::load(out, &DeviceSpec::Cpu)?;
     let test = picture_metrics::score(&picture_metrics::look(&model, &pictures.test)?, &pictures.test.labels)?;
     let report = PictureReport {
@@ -157,6 +158,17 @@ impl Seeing<'_> {
     fn logits(&self, pictures: &Tensor, mode: &mut Mode<'_>) -> candle_core::Result<Tensor> {
         let embeddings = self.network.embed(&pictures.to_device(&self.device)?, mode)?;
         self.network.logits(&embeddings, mode)
+    }
+
+    /// The mean of the embeddings of what is learnt from.
+    fn centre(&self) -> Result<Tensor> {
+        let pictures = &self.pictures.learning;
+        let mut sum = Tensor::zeros(self.network.dimensions(), DType::F64, &Device::Cpu)?;
+        for part in pictures.chunks(BATCH) {
+            let seen = self.network.embed(&pictures.tensor(part)?.to_device(&self.device)?, &mut Mode::serving())?;
+            sum = (sum + seen.detach().to_device(&Device::Cpu)?.to_dtype(DType::F64)?.sum(0)?)?;
+        }
+        Ok((sum / pictures.len().max(1) as f64)?.to_dtype(DType::F32)?)
     }
 
     fn loss(&self, pictures: &Tensor, right: Vec<u32>, mut mode: Mode<'_>) -> Result<Tensor> {
