@@ -163,6 +163,27 @@ async fn users_and_sessions_are_read_to_their_newest_event_and_strangers_get_wha
 }
 
 #[tokio::test]
+async fn a_network_that_knows_half_of_the_items_says_so_and_the_others_come_from_elsewhere() {
+    let (_server, client, _) = served(&[]).await;
+    client.create_catalog(vitrine::v1::CreateCatalogRequest { name: CATALOG.into() }).await.unwrap();
+    // The first half of what it knows, and as many others.
+    let known = (0..ITEMS / 2).map(|n| item(&format!("i{n:02}"), &format!("Item {n}")));
+    upsert(&client, known.chain((0..ITEMS / 2).map(|n| item(&format!("new{n:02}"), &format!("New {n}")))).collect())
+        .await;
+    let mut events = Vec::new();
+    for (user, items) in [("walker", ["i05", "i06", "new03"]), ("other", ["i06", "new03", "new04"])] {
+        events.extend(items.map(|item| purchase(&format!("{user}-{item}"), user, item)));
+    }
+    client.feedback(FeedbackRequest { catalog: CATALOG.into(), events }).await.unwrap();
+    let answer = client.recommend(of("walker")).await.unwrap();
+    let why: Vec<_> = answer.degraded.iter().map(|why| (why.reason(), why.detail.as_str())).collect();
+    let wanted = "the sequence model knows 20 of 40 items; the others come from other sources only";
+    assert_eq!(why, [(DegradedReason::SequenceModelOutdated, wanted)]);
+    let found = ids(&answer);
+    assert!(found.contains(&"i07") && found.contains(&"new04"), "{found:?}");
+}
+
+#[tokio::test]
 async fn without_the_network_others_answer_and_say_so() {
     let start = Start::default().set("sequence_model.model=next-item");
     let server = start.run();

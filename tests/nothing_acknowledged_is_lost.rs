@@ -105,7 +105,7 @@ async fn send_items(client: Client, ledger: Shared, mut rng: StdRng) {
             ledger.resumed_after = Some(summary.resumed_after);
             ledger.items_acknowledged = ledger.items_acknowledged.max(summary.durable_position);
         }
-        ImportUpdate::Rejected(error) => panic!("rejected: {error:?}"),
+        ImportUpdate::Rejected(error) | ImportUpdate::WithoutPicture(error) => panic!("rejected: {error:?}"),
         ImportUpdate::Reconnecting { .. } => {}
     };
     let ended = client.import_items(options, ReceiverStream::new(source), update).await;

@@ -7,14 +7,14 @@ use tonic::{Response, Status, Streaming};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use vitrine::inference::{ModelInferRequest, ModelInferResponse};
 use vitrine::v1::{
-    Catalog, Control, CreateCatalogRequest, DeleteControlRequest, DeleteItemRequest, EraseUserRequest,
-    EraseUserResponse, Event, ExportEventsRequest, ExportUserRequest, FeedbackRequest, FeedbackResponse,
-    GenerateImageRequest, GeneratedImage, GetCatalogRequest, GetControlRequest, GetItemRequest, GetModelRequest,
-    GetModelVersionRequest, Item, ListCatalogsRequest, ListCatalogsResponse, ListControlsRequest, ListControlsResponse,
-    ListItemsRequest, ListItemsResponse, ListModelsRequest, ListModelsResponse, LoadVersionRequest, Model,
-    ModelVersion, PutControlRequest, RecommendRequest, RecommendResponse, RollbackRequest, SearchRequest,
-    SearchResponse, SetLabelRequest, UnloadVersionRequest, UpsertItemsRequest, UpsertItemsResponse,
-    WatchVersionsRequest, WatchVersionsResponse,
+    Catalog, Control, CreateCatalogRequest, DeleteControlRequest, DeleteItemRequest, DeletePictureRequest,
+    EraseUserRequest, EraseUserResponse, Event, ExportEventsRequest, ExportUserRequest, FeedbackRequest,
+    FeedbackResponse, GenerateImageRequest, GeneratedImage, GetCatalogRequest, GetControlRequest, GetItemRequest,
+    GetModelRequest, GetModelVersionRequest, GetPictureRequest, Item, ListCatalogsRequest, ListCatalogsResponse,
+    ListControlsRequest, ListControlsResponse, ListItemsRequest, ListItemsResponse, ListModelsRequest,
+    ListModelsResponse, LoadVersionRequest, Model, ModelVersion, Picture, PutControlRequest, PutPictureRequest,
+    RecommendRequest, RecommendResponse, RollbackRequest, SearchRequest, SearchResponse, SetLabelRequest,
+    UnloadVersionRequest, UpsertItemsRequest, UpsertItemsResponse, WatchVersionsRequest, WatchVersionsResponse,
 };
 
 use crate::{Answers, Client, Error, connection::expired, retry::Repeat};
@@ -86,6 +86,18 @@ impl Client {
     call! {
         /// Removes an item. Retried only with `allow_missing`: otherwise a second attempt would find its own work and fail.
         catalog.delete_item(DeleteItemRequest) -> (), "DeleteItem", |request| deletion(request.allow_missing)
+    }
+    call! {
+        /// Gives an item its picture. Retried: the second time changes nothing.
+        catalog.put_picture(PutPictureRequest) -> (), "PutPicture", Repeat::Safe
+    }
+    call! {
+        /// An item's picture. Retried.
+        catalog.get_picture(GetPictureRequest) -> Picture, "GetPicture", Repeat::Safe
+    }
+    call! {
+        /// Takes an item's picture away. Retried as [`delete_item`](Self::delete_item) is.
+        catalog.delete_picture(DeletePictureRequest) -> (), "DeletePicture", |request| deletion(request.allow_missing)
     }
     call! {
         /// One control. Retried.

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::{sync::mpsc, time::sleep};
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Response, Status, Streaming};
@@ -34,19 +35,22 @@ pub struct ImportOptions {
     pub create_catalog: bool,
     /// How many rows may be on their way without the server's confirmation. They are kept in memory.
     pub window: usize,
+    /// How many bytes of pictures may be among them; one more picture may exceed it.
+    pub window_bytes: usize,
     /// The longest silence of the server while rows are on their way.
     pub patience: Duration,
 }
 
 impl ImportOptions {
     /// An import into `catalog` with the defaults: not resumable by name, the catalog must exist, 20,000 rows on
-    /// their way, one minute of patience.
+    /// their way with 64 MiB of pictures, one minute of patience.
     pub fn into_catalog(catalog: impl Into<String>) -> Self {
         Self {
             catalog: catalog.into(),
             import_id: String::new(),
             create_catalog: false,
             window: 20_000,
+            window_bytes: 64 << 20,
             patience: Duration::from_mins(1),
         }
     }
@@ -67,6 +71,8 @@ pub struct ImportSummary {
     pub unknown_items: i64,
     /// How many the server rejected.
     pub rejected: i64,
+    /// How many items were recorded without the picture sent along: the server cannot use it.
+    pub without_picture: i64,
     /// How often the connection broke and was made again.
     pub reconnects: u32,
 }
@@ -78,6 +84,8 @@ pub enum ImportUpdate<'a> {
     Progress(&'a ImportSummary),
     /// The server rejected a row; the others go on.
     Rejected(&'a ImportError),
+    /// The server recorded an item, but cannot use the picture sent along.
+    WithoutPicture(&'a ImportError),
     /// The connection broke; it is made again after `wait`.
     Reconnecting {
         /// Why.
@@ -87,19 +95,35 @@ pub enum ImportUpdate<'a> {
     },
 }
 
+/// An item to upload.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct PicturedItem {
+    /// The item.
+    pub item: Item,
+    /// Its picture: a PNG, JPEG or WebP file of at most 10 MiB. Empty: the item keeps the one it has.
+    pub picture: Bytes,
+}
+
+impl From<Item> for PicturedItem {
+    fn from(item: Item) -> Self {
+        Self { item, picture: Bytes::new() }
+    }
+}
+
 impl Client {
-    /// Uploads items, each with its position (growing, from 1).
+    /// Uploads items, with their pictures if they are [`PicturedItem`]s, each with its position (growing, from 1).
     ///
     /// # Errors
     ///
     /// The first failure that a new attempt cannot mend; everything up to
     /// [`durable_position`](ImportSummary::durable_position) of the last update is on disk.
-    pub async fn import_items(
+    pub async fn import_items<T: Into<PicturedItem>>(
         &self,
         options: ImportOptions,
-        items: impl Stream<Item = (i64, Item)> + Unpin,
+        items: impl Stream<Item = (i64, T)> + Unpin,
         update: impl FnMut(ImportUpdate<'_>),
     ) -> Result<ImportSummary, Error> {
+        let items = items.map(|(position, item)| (position, item.into()));
         Upload::new(self, options, items, update).run().await
     }
 
@@ -120,21 +144,27 @@ type Opened = Result<Response<Streaming<ImportProgress>>, Status>;
 trait Row: Clone {
     type Message: Send + 'static;
     const METHOD: &'static str;
+    /// What counts towards [`ImportOptions::window_bytes`].
+    fn bytes(&self) -> usize;
     fn start(start: ImportStart) -> Self::Message;
     fn carry(self, position: i64) -> Self::Message;
     fn open(client: &Client, messages: mpsc::Receiver<Self::Message>) -> impl Future<Output = Opened>;
 }
 
-impl Row for Item {
+impl Row for PicturedItem {
     type Message = ImportItemsRequest;
     const METHOD: &'static str = "ImportItems";
+
+    fn bytes(&self) -> usize {
+        self.picture.len()
+    }
 
     fn start(start: ImportStart) -> Self::Message {
         ImportItemsRequest { message: Some(import_items_request::Message::Start(start)) }
     }
 
     fn carry(self, position: i64) -> Self::Message {
-        let item = ImportedItem { position, item: Some(self) };
+        let item = ImportedItem { position, item: Some(self.item), picture: self.picture };
         ImportItemsRequest { message: Some(import_items_request::Message::Item(item)) }
     }
 
@@ -146,6 +176,10 @@ impl Row for Item {
 impl Row for Event {
     type Message = ImportEventsRequest;
     const METHOD: &'static str = "ImportEvents";
+
+    fn bytes(&self) -> usize {
+        0
+    }
 
     fn start(start: ImportStart) -> Self::Message {
         ImportEventsRequest { message: Some(import_events_request::Message::Start(start)) }
@@ -169,10 +203,12 @@ struct Upload<'a, R, S, U> {
     source_ended: bool,
     /// Read from the source, not confirmed yet.
     window: VecDeque<(i64, R)>,
+    /// The bytes of the window's pictures.
+    bytes: usize,
     /// How many of the window's rows were sent on this connection.
     sent: usize,
-    /// Rejected rows that were told already: one that is sent again after a break is told once.
-    rejected: HashSet<i64>,
+    /// Rows whose errors were told already: one that is sent again after a break is told once.
+    told: HashSet<i64>,
     /// The sums of the connections before this one.
     before: ImportSummary,
     summary: ImportSummary,
@@ -206,8 +242,9 @@ where
             source,
             source_ended: false,
             window: VecDeque::new(),
+            bytes: 0,
             sent: 0,
-            rejected: HashSet::new(),
+            told: HashSet::new(),
             before: ImportSummary::default(),
             summary: ImportSummary::default(),
             update,
@@ -265,7 +302,7 @@ where
             }
             let open = messages.as_ref();
             let has_row = self.sent < self.window.len();
-            let has_room = self.window.len() < self.options.window;
+            let has_room = self.window.len() < self.options.window && self.bytes < self.options.window_bytes;
             tokio::select! {
                 biased;
                 answer = answers.message() => match answer? {
@@ -283,6 +320,7 @@ where
                 },
                 row = self.source.next(), if open.is_some() && !has_row && has_room && !self.source_ended => match row {
                     Some((position, row)) if position > self.summary.durable_position => {
+                        self.bytes += row.bytes();
                         self.window.push_back((position, row));
                     }
                     Some(_) => {} // Imported before this run.
@@ -314,9 +352,15 @@ where
     }
 
     fn confirm(&mut self, progress: &ImportProgress) {
-        for error in progress.errors.iter().filter(|error| self.rejected.insert(error.position)) {
-            self.summary.rejected += 1;
-            (self.update)(ImportUpdate::Rejected(error));
+        for error in progress.errors.iter().filter(|error| self.told.insert(error.position)) {
+            let mut fields = error.violations.iter().map(|violation| violation.field.as_str()).peekable();
+            if fields.peek().is_some() && fields.all(|field| field == "picture") {
+                self.summary.without_picture += 1;
+                (self.update)(ImportUpdate::WithoutPicture(error));
+            } else {
+                self.summary.rejected += 1;
+                (self.update)(ImportUpdate::Rejected(error));
+            }
         }
         self.summary.accepted = self.before.accepted + progress.accepted_count;
         self.summary.duplicates = self.before.duplicates + progress.duplicate_count;
@@ -327,7 +371,7 @@ where
 
     fn forget_up_to(&mut self, durable: i64) -> i64 {
         let count = self.window.iter().take_while(|(position, _)| *position <= durable).count();
-        self.window.drain(..count);
+        self.bytes -= self.window.drain(..count).map(|(_, row)| row.bytes()).sum::<usize>();
         self.sent = self.sent.saturating_sub(count);
         self.summary.durable_position = self.summary.durable_position.max(durable);
         count as i64

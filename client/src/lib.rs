@@ -1,7 +1,7 @@
 //! Typed client for Vitrine.
 //!
 //! - [`Client`]: one method for each call of the API, with a deadline on every call and retries where they are safe;
-//! - [`import`]: long uploads of items and events that go on where a broken connection left them;
+//! - [`import`]: long uploads of items, with their pictures, and of events, that go on where a broken connection left them;
 //! - [`json`]: items, events, controls and answers as JSON, the way files and `--json` have them;
 //! - [`parquet`]: the same from Parquet files;
 //! - [`load`]: load for measuring, as the command `vitrine bench` makes it;

@@ -5,6 +5,7 @@ mod command;
 mod contact_sheet;
 mod exit;
 mod output;
+mod picture;
 
 use std::process::ExitCode;
 

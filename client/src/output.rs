@@ -139,7 +139,8 @@ pub fn price(item: &Item) -> String {
 }
 
 /// The stages after the candidate sources of a recommendation, in the order of the pipeline.
-const STAGES: [&str; 7] = ["lexical", "semantic", "fused", "personalized", "boosted", "diversified", "pinned"];
+const STAGES: [&str; 8] =
+    ["lexical", "semantic", "picture", "fused", "personalized", "boosted", "diversified", "pinned"];
 
 /// The stages that appear in an answer, in the order of the pipeline.
 pub fn stage_names<'a>(results: impl Iterator<Item = &'a Vec<StageScore>>) -> Vec<String> {

@@ -143,7 +143,7 @@ scenario!(a_label_moves_from_what_it_names_now, terminal => {
 
 scenario!(catalogs_are_shown_with_their_indexes, terminal => {
     let ran = terminal.run(&["catalogs", "list"]).await.is(0);
-    assert!(ran.out.contains("minilm 1: 40,000 of 92,353, 310/s (hnsw)"), "{ran:?}");
+    assert!(ran.out.contains("text-embedding by minilm 1: 40,000 of 92,353, 310/s (hnsw)"), "{ran:?}");
     terminal.run(&["catalogs", "get", "shop"]).await.is(0);
     let ran = terminal.run(&["catalogs", "get", "nope"]).await.is(4);
     assert!(ran.err.contains("hint: see which ones there are"), "{ran:?}");

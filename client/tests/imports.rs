@@ -4,16 +4,17 @@
 
 mod fake;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{cell::Cell, collections::BTreeSet, time::Duration};
 
+use bytes::Bytes;
 use tonic::{Code, Status};
 use vitrine::v1::{Event, EventType, Item};
 use vitrine_client::{
     Error, Options,
-    import::{ImportOptions, ImportUpdate},
+    import::{ImportOptions, ImportUpdate, PicturedItem},
 };
 
-use crate::fake::{FakeShop, item};
+use crate::fake::{FakeShop, item, png};
 
 fn items(positions: std::ops::RangeInclusive<i64>) -> impl tokio_stream::Stream<Item = (i64, Item)> + Unpin {
     tokio_stream::iter(positions.map(|position| (position, item(&format!("i{position:05}")))))
@@ -41,8 +42,11 @@ async fn everything_is_confirmed_in_order() {
 #[tokio::test(start_paused = true)]
 async fn an_empty_source_is_no_error() {
     let shop = FakeShop::default();
-    let summary =
-        shop.client(Options::default()).import_items(into_shop(""), tokio_stream::empty(), |_| ()).await.unwrap();
+    let summary = shop
+        .client(Options::default())
+        .import_items(into_shop(""), tokio_stream::empty::<(i64, Item)>(), |_| ())
+        .await
+        .unwrap();
     assert_eq!(summary.accepted, 0);
 }
 
@@ -105,6 +109,62 @@ async fn a_small_window_is_no_obstacle() {
     let options = ImportOptions { window: 10, ..into_shop("") };
     let summary = shop.client(Options::default()).import_items(options, items(1..=95), |_| ()).await.unwrap();
     assert_eq!(summary.accepted, 95);
+}
+
+fn pictured(position: i64, picture: Bytes) -> (i64, PicturedItem) {
+    (position, PicturedItem { item: item(&format!("i{position:05}")), picture })
+}
+
+#[tokio::test(start_paused = true)]
+async fn pictures_go_up_with_their_items_and_again_after_a_break() {
+    let shop = FakeShop::default();
+    shop.state().break_after_rows = Some(15);
+    let rows = tokio_stream::iter((1..=20).map(|position| pictured(position, png(position as u8))));
+    let summary = shop.client(Options::default()).import_items(into_shop(""), rows, |_| ()).await.unwrap();
+    assert_eq!((summary.accepted, summary.without_picture, summary.reconnects), (20, 0, 1));
+    let expected = (1..=20).map(|position| (format!("i{position:05}"), png(position as u8))).collect();
+    assert_eq!(shop.state().pictures, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_whose_picture_cannot_be_used_is_no_rejected_item() {
+    let shop = FakeShop::default();
+    let rows = tokio_stream::iter([pictured(1, png(1)), pictured(2, "no picture".into()), pictured(3, png(3))]);
+    let mut told = Vec::new();
+    let update = |update: ImportUpdate<'_>| match update {
+        ImportUpdate::WithoutPicture(error) => told.push((error.position, error.violations[0].field.clone())),
+        ImportUpdate::Rejected(error) => panic!("{error:?}"),
+        _ => {}
+    };
+    let summary = shop.client(Options::default()).import_items(into_shop(""), rows, update).await.unwrap();
+    assert_eq!(told, [(2, "picture".to_owned())]);
+    assert_eq!((summary.accepted, summary.rejected, summary.without_picture), (3, 0, 1));
+    let state = shop.state();
+    assert_eq!((state.items.len(), state.pictures.len()), (3, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_pictures_wait_in_memory_than_the_window_holds() {
+    let shop = FakeShop::default();
+    let read = Cell::new(0);
+    let rows = tokio_stream::iter((1..=100).map(|position| {
+        read.set(position);
+        pictured(position, vec![0; 1000].into())
+    }));
+    // The fake confirms nothing before the tenth row, which never comes.
+    let options = ImportOptions { window_bytes: 3_500, patience: Duration::from_secs(1), ..into_shop("") };
+    let client = shop.client(Options { retries: 0, ..Options::default() });
+    client.import_items(options, rows, |_| ()).await.unwrap_err();
+    assert_eq!(read.get(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pictures_that_are_confirmed_make_room_for_others() {
+    let shop = FakeShop::default();
+    let rows = tokio_stream::iter((1..=95).map(|position| pictured(position, png(1))));
+    let options = ImportOptions { window_bytes: 10 * png(1).len(), ..into_shop("") };
+    let summary = shop.client(Options::default()).import_items(options, rows, |_| ()).await.unwrap();
+    assert_eq!((summary.accepted, summary.reconnects), (95, 0));
 }
 
 #[tokio::test(start_paused = true)]

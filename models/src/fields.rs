@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::training::Mode;
 
+/// So many deviations from the mean a number counts at most: what was learnt from nothing like it says nothing of it.
+const FARTHEST: f32 = 5.0;
+
 /// The most words of one example that a field may look at.
 const MOST_WORDS: usize = 1000;
 
@@ -34,7 +37,7 @@ pub enum FieldKind {
         /// The most words of one example that are looked at.
         most: usize,
     },
-    /// A number. The network sees how many deviations it is from the mean.
+    /// A number. The network sees how many deviations it is from the mean, up to five.
     Number {
         /// Of the examples that it learns from.
         mean: f32,
@@ -98,6 +101,26 @@ pub struct Encoded {
 }
 
 impl Encoded {
+    /// Each example as numbers of one kind: its ids, and the bits of their weights.
+    #[must_use]
+    pub fn rows(&self, slots: usize) -> Vec<Vec<u32>> {
+        let examples = self.ids.chunks(slots.max(1)).zip(self.weights.chunks(slots.max(1)));
+        examples
+            .map(|(ids, weights)| ids.iter().copied().chain(weights.iter().map(|weight| weight.to_bits())).collect())
+            .collect()
+    }
+
+    /// What such rows are of.
+    #[must_use]
+    pub fn of_rows(rows: &[&[u32]]) -> Self {
+        let mut encoded = Self::default();
+        for (ids, weights) in rows.iter().map(|row| row.split_at(row.len() / 2)) {
+            encoded.ids.extend_from_slice(ids);
+            encoded.weights.extend(weights.iter().map(|bits| f32::from_bits(*bits)));
+        }
+        encoded
+    }
+
     /// Some of the examples, which have so many slots.
     #[must_use]
     pub fn part(&self, places: impl Iterator<Item = usize>, slots: usize) -> Self {
@@ -216,7 +239,7 @@ impl Field {
             }
             (FieldKind::Number { mean, deviation }, Value::Number(number)) => {
                 to.ids.push(first);
-                to.weights.push((number - mean) / deviation);
+                to.weights.push(((number - mean) / deviation).clamp(-FARTHEST, FARTHEST));
             }
             (_, Value::Unknown) => {}
             _ => return Err(FieldError::Type(self.name.clone())),
@@ -290,7 +313,12 @@ mod tests {
         assert_eq!(encoded.ids, [row("drama", 8), row("war", 8), 0, 8, 9 + row("u1", 4)]);
         assert_eq!(encoded.weights, [0.5, 0.5, 0.0, 1.5, 1.0]);
         fields.encode(&[words(&["a", "b", "c", "d"]), Value::Unknown, Value::Unknown], &mut encoded).unwrap();
+        let mut far = Encoded::default();
+        fields.encode(&[Value::Unknown, Value::Number(-1e9), Value::Unknown], &mut far).unwrap();
+        assert_eq!(far.weights, [0.0, 0.0, 0.0, -5.0, 0.0]);
         assert_eq!(encoded.weights[5..], [1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0, 0.0, 0.0]);
+        let rows = encoded.rows(5);
+        assert_eq!(Encoded::of_rows(&[&rows[0], &rows[1]]), encoded);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! - [`TextEncoder`]: a loaded version of task `text-embedding`; kinds: `bert`.
 //! - [`SequenceModel`]: a loaded version of task `sequence-recommendation`; kinds: `sasrec` ([`SasRec`]), `gru4rec` ([`Gru4Rec`]).
 //! - [`ClickModel`]: a loaded version of task `ctr-ranking`, over [`Fields`]; kinds: `deepfm` ([`DeepFm`]), `dcn-v2` ([`DcnV2`]).
+//! - [`Feature`]: what such a network may look at when an item is proposed to somebody, the same for examples and for serving.
 //! - [`PictureModel`]: a loaded version of task `image-embedding`; kinds: `cnn` ([`Cnn`]), `efficientnet-lite` ([`EfficientNetLite`]).
 //! - [`decode_picture`], [`pixels`]: from a picture's file to what such a network sees.
 //! - [`PictureGenerator`]: a loaded version of task `image-generation`; kind: `cgan` ([`Generator`], [`Discriminator`]); [`KnownPictures`]: what
@@ -39,6 +40,7 @@ mod deepfm;
 mod device;
 mod efficientnet_lite;
 mod error;
+mod features;
 mod fields;
 mod files;
 mod fused;
@@ -78,6 +80,7 @@ pub use deepfm::{DeepFm, DeepFmConfig};
 pub use device::DeviceSpec;
 pub use efficientnet_lite::{EfficientNetLite, EfficientNetLiteConfig};
 pub use error::ModelError;
+pub use features::{Column, Feature, MOST_MET, Moment, UnknownFeature, is_met};
 pub use fields::{ClickNetwork, Encoded, Examples, Field, FieldError, FieldKind, Fields, Value};
 pub use golden::{GoldenCheck, check_golden, golden_tolerance, write_golden};
 pub use gru4rec::{CellKind, Gru4Rec, Gru4RecConfig};

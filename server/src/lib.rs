@@ -11,8 +11,8 @@
 //! - [`catalog`]: one shop's items and events; [`log`]: the durable log it is made from.
 //! - [`lexical`], [`vector`], [`behaviour`]: what is made from the log: full-text index, vectors, histories.
 //! - [`filter`]: the filter language, and counting by facets.
-//! - [`model`]: the versions of a model that are loaded, whatever its task; [`encoder`]: text encoders; [`sequence`]: networks
-//!   that say what comes next; [`generator`]: networks that make pictures; [`batch`]: queues and workers that run them.
+//! - [`model`]: the versions of a model that are loaded, whatever its task; [`encoder`]: text encoders; [`image_encoder`]: image encoders; [`sequence`]: networks
+//!   that say what comes next; [`ranker`]: networks that foretell clicks; [`generator`]: networks that make pictures; [`batch`]: queues and workers that run them.
 //! - [`token`]: page tokens and attribution tokens.
 
 pub mod batch;
@@ -25,10 +25,13 @@ pub mod encoder;
 pub mod error;
 pub mod filter;
 pub mod generator;
+mod hash;
+pub mod image_encoder;
 pub mod lexical;
 pub mod log;
 pub mod model;
 mod priority;
+pub mod ranker;
 pub mod recommend;
 pub mod registry_source;
 pub mod rpc;

@@ -30,7 +30,9 @@ use crate::{
     config::{Config, ModelSection},
     encoder::{Encoders, LoadEncoder},
     generator::LoadGenerator,
+    image_encoder::LoadImageEncoder,
     model::{Load, Loaded, Managed, Model, ModelOptions},
+    ranker::LoadRanker,
     registry_source::RegistrySource,
     rpc::{App, MeasureLayer},
     sequence::LoadSequencer,
@@ -67,17 +69,25 @@ pub async fn serve(
     let encoders = Encoders::start(encoder_options(&config, &registry), Box::new(load), device);
     let encoders = Arc::new(encoders.context("`text_encoder`: cannot start")?);
     let mut models = vec![Arc::clone(&encoders) as Arc<dyn Managed>];
+    let section = &config.image_encoder;
+    let load = Box::new(LoadImageEncoder { device: section.device });
+    let image_encoders = start(section, &config, &registry, &devices, load).context("`image_encoder`: cannot start")?;
+    models.extend(image_encoders.clone().map(|model| model as Arc<dyn Managed>));
     let section = &config.sequence_model;
     let load = Box::new(LoadSequencer { device: section.device });
     let sequencers = start(section, &config, &registry, &devices, load).context("`sequence_model`: cannot start")?;
     models.extend(sequencers.clone().map(|model| model as Arc<dyn Managed>));
+    let section = &config.ranker;
+    let load = Box::new(LoadRanker { device: section.device });
+    let rankers = start(section, &config, &registry, &devices, load).context("`ranker`: cannot start")?;
+    models.extend(rankers.clone().map(|model| model as Arc<dyn Managed>));
     let section = &config.image_generator;
     let load = Box::new(LoadGenerator { device: section.device });
     let generators = start(section, &config, &registry, &devices, load).context("`image_generator`: cannot start")?;
     models.extend(generators.clone().map(|model| model as Arc<dyn Managed>));
     let data_dir = config.data_dir.clone();
-    let opened = Arc::clone(&encoders);
-    let shops = tokio::task::spawn_blocking(move || Shops::open(&data_dir, &opened)).await??;
+    let (texts, pictures) = (Arc::clone(&encoders), image_encoders.clone());
+    let shops = tokio::task::spawn_blocking(move || Shops::open(&data_dir, &texts, pictures.as_ref())).await??;
     let queries = Arc::new(Semaphore::new(config.limits.max_concurrent_queries));
     let ready = Arc::new(AtomicBool::new(true));
     let app = App {
@@ -86,7 +96,9 @@ pub async fn serve(
         shops,
         models: models.into(),
         encoders,
+        image_encoders,
         sequencers,
+        rankers,
         generators,
         tokens: Arc::new(tokens),
         queries,
@@ -200,6 +212,8 @@ fn start<L: Loaded>(
         state_file: Some(config.data_dir.join(format!("serving-labels-{}.json", L::TASK))),
         device: section.device,
         max_batch_rows: section.max_batch_rows,
+        // Rows are what bounds them.
+        max_batch_tokens: usize::MAX,
         max_queue_rows: section.max_queue_rows,
         ..ModelOptions::default()
     };

@@ -4,7 +4,7 @@
 //! - [`train_clicks`] learns what will be clicked on ([`Clicks`]): kinds `deepfm` and `dcn-v2`, and the baselines `fm` and `lr`.
 //! - [`train_pictures`] learns classes of pictures ([`Pictures`]): kinds `cnn` and `efficientnet-lite`.
 //! - [`train_gan`] learns to make new pictures of each class: kind `cgan`.
-//! - [`Prepare`], [`Train`], [`Evaluate`], [`Publish`] and [`Golden`] are the subcommands.
+//! - [`Prepare`], [`PrepareClicks`], [`Train`], [`Evaluate`], [`Publish`] and [`Golden`] are the subcommands.
 //!
 //! A folder that was learnt into holds the best weights, what is needed to serve them, the figures, and a checkpoint: learning into it again goes on
 //! from there. Every random choice comes from a seed, and the same seed gives the same weights on one machine.
@@ -41,7 +41,7 @@ pub use judge::Judge;
 pub use metrics::Mean;
 pub use picture_metrics::PictureScores;
 pub use pictures::{Labelled, PictureFiles, Pictures};
-pub use prepare::Prepare;
+pub use prepare::{Prepare, PrepareClicks};
 pub use publish::{Gate, Publish};
 pub use sequences::{Case, Sequences, Split};
 pub use train::{

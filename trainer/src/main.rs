@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use vitrine_trainer::{Evaluate, Golden, Prepare, Publish, Train};
+use vitrine_trainer::{Evaluate, Golden, Prepare, PrepareClicks, Publish, Train};
 
 /// Tensors come and go: with the system's allocator half of the time would go into fetching their pages anew.
 #[global_allocator]
@@ -32,6 +32,8 @@ enum Command {
     Evaluate(Evaluate),
     /// Clean what users did: leave out what is impossible, double, a machine's, or rare
     Prepare(Prepare),
+    /// Make examples of what was proposed to whom, and what came of it, with the features by which a server ranks
+    PrepareClicks(PrepareClicks),
     /// Learn a network from what users did
     #[command(subcommand)]
     Train(Train),
@@ -59,6 +61,7 @@ async fn run() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Evaluate(evaluate) => evaluate.run().await,
         Command::Prepare(prepare) => prepare.run(),
+        Command::PrepareClicks(prepare) => prepare.run(),
         Command::Train(train) => train.run(),
         Command::Publish(publish) => publish.run(),
         Command::Golden(golden) => golden.run(),

@@ -16,8 +16,19 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-/// The generator's model.
-pub const GENERATOR: &str = "fashion-cgan";
+/// A model that is kept with the sources.
+#[derive(Clone, Copy)]
+pub struct Starter {
+    pub model: &'static str,
+    task: &'static str,
+    kind: &'static str,
+}
+
+/// Makes pictures of clothes.
+pub const GENERATOR: Starter = Starter { model: "fashion-cgan", task: "image-generation", kind: "cgan" };
+
+/// Embeds pictures of clothes.
+pub const IMAGE_ENCODER: Starter = Starter { model: "fashion-cnn", task: "image-embedding", kind: "cnn" };
 
 /// How often a running program is looked at.
 const POLL: Duration = Duration::from_millis(20);
@@ -61,12 +72,13 @@ fn beside(name: &str, build: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Puts the generator of clothes' pictures, which is kept with the sources, into a registry, unless it is there.
-pub fn pull_generator(registry: &Path) -> Result<Command> {
-    let starter = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model-registry/starter/models/fashion-cgan/1");
+/// Puts a model that is kept with the sources into a registry, unless it is there.
+pub fn pull_starter(starter: Starter, registry: &Path) -> Result<Command> {
+    let Starter { model, task, kind } = starter;
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model-registry/starter/models");
     let mut pull = Command::new(ours("vitrine-registry")?);
-    pull.args(["pull", GENERATOR, "--task", "image-generation", "--kind", "cgan", "--label", "stable", "--from"]);
-    pull.arg(format!("file:{}", starter.display())).arg("--registry").arg(registry);
+    pull.args(["pull", model, "--task", task, "--kind", kind, "--label", "stable", "--from"]);
+    pull.arg(format!("file:{}", models.join(model).join("1").display())).arg("--registry").arg(registry);
     for file in ["config.json", "model.safetensors", "golden.safetensors", "training.json"] {
         pull.args(["--file", file]);
     }

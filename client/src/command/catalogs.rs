@@ -81,6 +81,7 @@ fn print(output: Output, catalogs: &[Catalog]) -> Result<()> {
         Column::Id("catalog"),
         Column::Number("items"),
         Column::Number("events"),
+        Column::Number("pictures"),
         Column::Text("words"),
         Column::Text("vectors"),
     ];
@@ -90,7 +91,8 @@ fn print(output: Output, catalogs: &[Catalog]) -> Result<()> {
             lag => format!("{}, {} changes behind", grouped(index.indexed_items), grouped(lag)),
         });
         let vectors = catalog.vector_indexes.iter().map(|index| {
-            let mut text = format!("{} {}: {}", index.model, index.version, grouped(index.indexed_items));
+            let by = format!("{} by {} {}", index.task, index.model, index.version);
+            let mut text = format!("{by}: {}", grouped(index.indexed_items));
             if index.pending_items > 0 {
                 text = format!("{text} of {}", grouped(index.indexed_items + index.pending_items));
             }
@@ -103,6 +105,7 @@ fn print(output: Output, catalogs: &[Catalog]) -> Result<()> {
             catalog.name.trim_start_matches("catalogs/").to_owned(),
             grouped(catalog.item_count),
             grouped(catalog.event_count),
+            grouped(catalog.picture_count),
             words.unwrap_or_default(),
             vectors.collect::<Vec<_>>().join("; "),
         ]

@@ -6,7 +6,8 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
+        mpsc::{Receiver, Sender},
     },
     time::{Duration, Instant},
 };
@@ -17,6 +18,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use vitrine::v1::ImportError;
 use vitrine_client::{
     Client, Error,
     import::{ImportOptions, ImportSummary, ImportUpdate},
@@ -38,7 +40,7 @@ const TOLD_ERRORS: u64 = 50;
 pub struct Import {
     /// One JSON object a line, or Parquet if the name ends in .parquet; `-` is stdin
     #[arg(value_name = "FILE")]
-    file: PathBuf,
+    pub file: PathBuf,
     /// Make the catalog if there is none
     #[arg(long)]
     create: bool,
@@ -84,16 +86,45 @@ impl Source {
     }
 }
 
-/// A line that was not imported.
+/// A line with something wrong.
 #[derive(Debug)]
 struct BadLine {
     number: i64,
     problem: String,
+    fate: Fate,
+}
+
+/// What becomes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Rejected,
+    /// Its item is imported, without the picture.
+    WithoutPicture,
+}
+
+/// Where other parts of an import tell what is wrong with a line, and learn how far it is.
+#[derive(Debug, Clone)]
+pub struct Reporter {
+    bad_lines: Sender<BadLine>,
+    durable_position: Arc<AtomicI64>,
+}
+
+impl Reporter {
+    /// Whether nothing more is done for a line: it is imported already.
+    pub fn imported_before(&self, number: i64) -> bool {
+        number <= self.durable_position.load(Ordering::Relaxed)
+    }
+
+    /// Tells why the picture of a line cannot be had.
+    pub fn without_picture(&self, number: i64, problem: &str) {
+        let line = BadLine { number, problem: format!("picture: {problem}"), fate: Fate::WithoutPicture };
+        // When nobody listens any more the import has failed, for another reason.
+        let _ = self.bad_lines.send(line);
+    }
 }
 
 /// A file that a thread of its own reads and parses.
 struct Reading {
-    bad: std::sync::mpsc::Receiver<BadLine>,
     bytes: Arc<AtomicU64>,
     thread: Option<std::thread::JoinHandle<io::Result<()>>>,
 }
@@ -120,8 +151,10 @@ impl Import {
         };
         let source = Source::open(&self.file)?;
         let client = global.connect().await?;
-        let (rows, reading) = read(source, parse)?;
-        let mut telling = Telling::new(self, noun, reading);
+        let (bad_lines, bad) = std::sync::mpsc::channel();
+        let (rows, reading) = read(source, parse, bad_lines.clone())?;
+        let reporter = Reporter { bad_lines, durable_position: Arc::default() };
+        let mut telling = Telling::new(self, noun, reading, bad, reporter);
         let sent = send(&client, options, rows, &mut telling).await;
         let read = telling.finish(&sent);
         match sent {
@@ -142,9 +175,9 @@ impl Import {
 fn read<T: Send + 'static>(
     source: Source,
     parse: fn(&str) -> Result<T, JsonError>,
+    bad_lines: Sender<BadLine>,
 ) -> Result<(ReceiverStream<(i64, T)>, Reading)> {
     let (rows, receiver) = mpsc::channel(1024);
-    let (bad_lines, bad) = std::sync::mpsc::channel();
     let bytes = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&bytes);
     let read = move || {
@@ -153,7 +186,7 @@ fn read<T: Send + 'static>(
             counter.fetch_add(line.bytes, Ordering::Relaxed);
             let taken = match line.text.and_then(|text| parse(&text).map_err(|error| error.to_string())) {
                 Ok(row) => rows.blocking_send((line.number, row)).is_ok(),
-                Err(problem) => bad_lines.send(BadLine { number: line.number, problem }).is_ok(),
+                Err(problem) => bad_lines.send(BadLine { number: line.number, problem, fate: Fate::Rejected }).is_ok(),
             };
             if !taken {
                 break;
@@ -162,7 +195,7 @@ fn read<T: Send + 'static>(
         Ok(())
     };
     let thread = std::thread::Builder::new().name("import-reader".to_owned()).spawn(read)?;
-    Ok((ReceiverStream::new(receiver), Reading { bad, bytes, thread: Some(thread) }))
+    Ok((ReceiverStream::new(receiver), Reading { bytes, thread: Some(thread) }))
 }
 
 /// What the user sees of an upload.
@@ -171,14 +204,17 @@ pub struct Telling {
     /// `item` or `event`.
     noun: &'static str,
     reading: Reading,
+    bad: Receiver<BadLine>,
+    reporter: Reporter,
     bar: ProgressBar,
     started: Instant,
     reached: ImportSummary,
     rejected: u64,
+    without_picture: u64,
 }
 
 impl Telling {
-    fn new(import: &Import, noun: &'static str, reading: Reading) -> Self {
+    fn new(import: &Import, noun: &'static str, reading: Reading, bad: Receiver<BadLine>, reporter: Reporter) -> Self {
         let bar = ProgressBar::no_length();
         let style = if let Ok(metadata) = std::fs::metadata(&import.file) {
             bar.set_length(metadata.len());
@@ -194,29 +230,33 @@ impl Telling {
             name: import.file.display().to_string(),
             noun,
             reading,
+            bad,
+            reporter,
             bar,
             started: Instant::now(),
             reached: ImportSummary::default(),
             rejected: 0,
+            without_picture: 0,
         }
+    }
+
+    /// For what else is to be told of lines.
+    pub fn reporter(&self) -> Reporter {
+        self.reporter.clone()
     }
 
     /// Tells one step of the upload.
     pub fn update(&mut self, update: &ImportUpdate<'_>) {
-        let bad: Vec<BadLine> = self.reading.bad.try_iter().collect();
-        for line in bad {
-            self.bad_line(line.number, &line.problem);
-        }
+        self.bad_lines();
         match update {
             ImportUpdate::Progress(summary) => {
                 self.reached = **summary;
+                self.reporter.durable_position.store(summary.durable_position, Ordering::Relaxed);
                 self.bar.set_position(self.reading.bytes.load(Ordering::Relaxed));
                 self.bar.set_message(format!("{} on disk", counted(summary.accepted + summary.duplicates, self.noun)));
             }
-            ImportUpdate::Rejected(error) => {
-                let problems = error.violations.iter().map(|v| format!("{}: {}", v.field, v.description));
-                self.bad_line(error.position, &problems.collect::<Vec<_>>().join("; "));
-            }
+            ImportUpdate::Rejected(error) => self.bad_line(&refused(error, Fate::Rejected)),
+            ImportUpdate::WithoutPicture(error) => self.bad_line(&refused(error, Fate::WithoutPicture)),
             ImportUpdate::Reconnecting { error, wait } => {
                 self.bar.suspend(|| eprintln!("warning: {error}; going on in {wait:.1?}"));
             }
@@ -229,19 +269,27 @@ impl Telling {
         // After a failed upload the reader may wait for input that never comes (a terminal): leave it.
         let thread = self.reading.thread.take().filter(|_| sent.is_ok());
         let read = thread.map(|thread| thread.join().unwrap_or_else(|_| Err(io::Error::other("the reader panicked"))));
-        let bad: Vec<BadLine> = self.reading.bad.try_iter().collect();
-        for line in bad {
-            self.bad_line(line.number, &line.problem);
-        }
+        self.bad_lines();
         read.unwrap_or(Ok(()))
     }
 
-    fn bad_line(&mut self, number: i64, problem: &str) {
-        self.rejected += 1;
-        if self.rejected <= TOLD_ERRORS {
-            self.bar.suspend(|| eprintln!("{}:{number}: {}", self.name, printable(problem)));
-        } else if self.rejected == TOLD_ERRORS + 1 {
-            self.bar.suspend(|| eprintln!("… the next rejected lines are only counted"));
+    fn bad_lines(&mut self) {
+        let bad: Vec<BadLine> = self.bad.try_iter().collect();
+        for line in bad {
+            self.bad_line(&line);
+        }
+    }
+
+    fn bad_line(&mut self, line: &BadLine) {
+        match line.fate {
+            Fate::Rejected => self.rejected += 1,
+            Fate::WithoutPicture => self.without_picture += 1,
+        }
+        let told = self.rejected + self.without_picture;
+        if told <= TOLD_ERRORS {
+            self.bar.suspend(|| eprintln!("{}:{}: {}", self.name, line.number, printable(&line.problem)));
+        } else if told == TOLD_ERRORS + 1 {
+            self.bar.suspend(|| eprintln!("… the next lines of this kind are only counted"));
         }
     }
 
@@ -263,6 +311,7 @@ impl Telling {
                 "duplicates": summary.duplicates,
                 "unknown_items": summary.unknown_items,
                 "rejected": self.rejected,
+                "without_picture": self.without_picture,
                 "resumed_after": summary.resumed_after,
                 "durable_position": summary.durable_position,
                 "reconnects": summary.reconnects,
@@ -280,9 +329,16 @@ impl Telling {
         also(summary.duplicates, "were there already");
         also(summary.unknown_items, "about items that the catalog lacks");
         also(self.rejected as i64, "rejected");
+        also(self.without_picture as i64, "without their picture");
         also(summary.resumed_after, "lines passed over: imported before");
         Ok(line(text)?)
     }
+}
+
+/// What the server said of a line.
+fn refused(error: &ImportError, fate: Fate) -> BadLine {
+    let problems = error.violations.iter().map(|v| format!("{}: {}", v.field, v.description));
+    BadLine { number: error.position, problem: problems.collect::<Vec<_>>().join("; "), fate }
 }
 
 #[cfg(test)]
@@ -295,10 +351,11 @@ mod tests {
     #[tokio::test]
     async fn a_broken_line_is_told_with_its_number_and_the_rest_goes_up() {
         let text = "{\"id\": \"a\"}\n{\"id\": \n\n{\"id\": \"c\"}\n";
-        let (rows, reading) = read(Source::Lines(Box::new(text.as_bytes())), parse_item).unwrap();
+        let (bad_lines, bad) = std::sync::mpsc::channel();
+        let (rows, _) = read(Source::Lines(Box::new(text.as_bytes())), parse_item, bad_lines).unwrap();
         let rows: Vec<(i64, String)> = rows.map(|(number, item)| (number, item.id)).collect().await;
         assert_eq!(rows, [(1, "a".to_owned()), (4, "c".to_owned())]);
-        let bad: Vec<i64> = reading.bad.iter().map(|line| line.number).collect();
-        assert_eq!(bad, [2]);
+        let bad: Vec<(i64, Fate)> = bad.iter().map(|line| (line.number, line.fate)).collect();
+        assert_eq!(bad, [(2, Fate::Rejected)]);
     }
 }

@@ -3,9 +3,9 @@
 use anyhow::Result;
 use clap::Subcommand;
 use vitrine::v1::{DeleteItemRequest, GetItemRequest, Item, ListItemsRequest};
-use vitrine_client::{Client, json};
+use vitrine_client::json;
 
-use super::import::{Import, Telling};
+use super::{item_import::ItemImport, item_picture::ItemPicture};
 use crate::{
     arguments::Global,
     exit,
@@ -23,7 +23,7 @@ Only `id` and `title` are required."#;
 pub enum Items {
     /// Add or replace items from a file, one JSON object a line
     #[command(after_help = ITEM_LINE)]
-    Import(Import),
+    Import(ItemImport),
     /// Show one item
     Get {
         /// The item's id
@@ -37,6 +37,9 @@ pub enum Items {
         #[arg(long)]
         allow_missing: bool,
     },
+    /// Give an item its picture, show it, or take it away
+    #[command(subcommand)]
+    Picture(ItemPicture),
     /// List items by id
     List {
         /// Only items that match, as: brand = "X" AND price < 5
@@ -51,18 +54,14 @@ pub enum Items {
 impl Items {
     pub async fn run(self, global: &Global) -> Result<u8> {
         match self {
-            Self::Import(import) => {
-                let send = async |client: &Client, options, rows, telling: &mut Telling| {
-                    client.import_items(options, rows, |update| telling.update(&update)).await
-                };
-                import.run(global, "item", json::parse_item, send).await
-            }
+            Self::Import(import) => import.run(global).await,
             Self::Get { id } => get(global, &id).await,
             Self::Delete { id, allow_missing } => {
                 let name = format!("{}/items/{id}", global.catalog()?);
                 global.connect().await?.delete_item(DeleteItemRequest { name, allow_missing }).await?;
                 Ok(exit::OK)
             }
+            Self::Picture(picture) => picture.run(global).await,
             Self::List { filter, limit } => list(global, &filter, limit).await,
         }
     }

@@ -11,6 +11,8 @@ mod feedback;
 mod health;
 mod image;
 mod import;
+mod item_import;
+mod item_picture;
 mod items;
 mod models;
 mod recommend;

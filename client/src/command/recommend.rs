@@ -3,9 +3,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
-use clap::{ArgGroup, Args};
+use clap::{ArgGroup, Args, ValueEnum};
 use vitrine::v1::{
-    ExcludeInteracted, ForSession, ForUser, ItemList, Popular, RecommendRequest, RecommendResponse,
+    ExcludeInteracted, ForSession, ForUser, ItemList, Likeness, Popular, RecommendRequest, RecommendResponse,
     recommend_request::Target,
 };
 use vitrine_client::json;
@@ -25,6 +25,7 @@ use crate::{
 /// Examples:
 ///   vitrine recommend --user 1001
 ///   vitrine recommend --bought-together 1029743,995242 --exclude-interacted --user 1001
+///   vitrine recommend --similar-to 1029743 --by picture
 ///   vitrine recommend --popular --window 7d --category "Dairy"
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment, group(ArgGroup::new("target").args(["similar_to", "bought_together", "popular", "session"])))]
@@ -34,6 +35,15 @@ pub struct Recommend {
     /// Items like these
     #[arg(long, value_delimiter = ',', value_name = "ID,…")]
     similar_to: Vec<String>,
+    /// With --similar-to: what makes items alike [default: meaning]
+    #[arg(
+        long,
+        requires = "similar_to",
+        conflicts_with_all = ["bought_together", "popular", "session"],
+        value_enum,
+        value_name = "WHAT"
+    )]
+    by: Option<By>,
     /// Items bought in the same orders as these
     #[arg(long, value_delimiter = ',', value_name = "ID,…")]
     bought_together: Vec<String>,
@@ -81,6 +91,24 @@ pub struct Recommend {
     explain: bool,
 }
 
+/// What makes items alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum By {
+    /// What is written of them
+    Meaning,
+    /// How they look in their pictures
+    Picture,
+}
+
+impl From<By> for Likeness {
+    fn from(by: By) -> Self {
+        match by {
+            By::Meaning => Self::Meaning,
+            By::Picture => Self::Picture,
+        }
+    }
+}
+
 impl Recommend {
     pub async fn run(self, global: &Global) -> Result<u8> {
         let output = global.output();
@@ -105,6 +133,7 @@ impl Recommend {
             filter: self.filter.clone(),
             strict_filter: self.strict_filter,
             diversity: self.diverse.request(),
+            likeness: self.by.map_or(Likeness::Unspecified, Likeness::from).into(),
             // The table always has the reason.
             explain: self.explain || !output.json,
             ..Default::default()

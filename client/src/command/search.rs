@@ -1,10 +1,12 @@
 //! `vitrine search`.
 
-use anyhow::Result;
-use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use clap::{ArgGroup, Args, ValueEnum};
 use vitrine::v1::{
-    Boost, Facet, FacetRequest, Item, Personalize, RequestContext, SearchMode, SearchRequest, SearchResponse,
-    SearchResult, Spelling, StageScore, TotalSizeRelation, search_request::Query,
+    Boost, Facet, FacetRequest, ImageQuery, Item, MultimodalQuery, Personalize, RequestContext, SearchMode,
+    SearchRequest, SearchResponse, SearchResult, Spelling, StageScore, TotalSizeRelation, search_request::Query,
 };
 
 use super::diverse::Diverse;
@@ -15,19 +17,28 @@ use crate::{
         Column, ITEM_COLUMNS, Output, answer_notes, category, control_notes, counted, grouped, item_row, line,
         printable, stage_cells, stage_names, variant_row,
     },
+    picture,
 };
 
-/// Find items by words and meaning
+/// Find items by words and meaning, and by a picture
 ///
 /// Examples:
 ///   vitrine search "oat milk" --filter 'brand = "ACME" AND price < 5'
 ///   vitrine search shampoo --facet brand --facet price --explain
 ///   vitrine search sneakers --boost '0.5:brand = "ACME"' --group-by attributes.model --group-size 3
+///   vitrine search --image photo.jpg
+///   vitrine search "in red" --image photo.jpg --image-weight 0.7
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(verbatim_doc_comment, group(ArgGroup::new("what").args(["query", "image"]).required(true).multiple(true)))]
 pub struct Search {
     /// What is looked for
-    query: String,
+    query: Option<String>,
+    /// A picture of what is looked for: PNG, JPEG or WebP, at most 10 MiB
+    #[arg(long, value_name = "FILE")]
+    image: Option<PathBuf>,
+    /// With words and --image: what the picture counts, 0 to 1 [default: 0.5]
+    #[arg(long, requires_all = ["query", "image"], value_name = "WEIGHT", allow_negative_numbers = true)]
+    image_weight: Option<f64>,
     /// Only items that match, as: brand = "X" AND price < 5 AND categories: "Dairy"
     #[arg(long, short, default_value = "", value_name = "FILTER", hide_default_value = true)]
     filter: String,
@@ -146,7 +157,7 @@ impl From<Mode> for SearchMode {
 
 impl Search {
     pub async fn run(self, global: &Global) -> Result<u8> {
-        let request = self.request(global.catalog()?);
+        let request = self.request(global.catalog()?)?;
         let answer = global.connect().await?.search(request).await?;
         let output = global.output();
         if output.json {
@@ -157,11 +168,25 @@ impl Search {
         Ok(exit::OK)
     }
 
-    fn request(&self, catalog: String) -> SearchRequest {
+    fn query(&self) -> Result<Option<Query>> {
+        let image = match &self.image {
+            Some(path) => Some(ImageQuery { data: picture::read(path).with_context(|| path.display().to_string())? }),
+            None => None,
+        };
+        Ok(match (self.query.clone(), image) {
+            (Some(text), None) => Some(Query::Text(text)),
+            (None, image) => image.map(Query::Image),
+            (Some(text), image) => {
+                Some(Query::Multimodal(MultimodalQuery { text, image, image_weight: self.image_weight }))
+            }
+        })
+    }
+
+    fn request(&self, catalog: String) -> Result<SearchRequest> {
         let facets = self.facets.iter().map(|key| FacetRequest { key: key.clone(), ..Default::default() });
-        SearchRequest {
+        Ok(SearchRequest {
             context: Some(self.who.context(catalog)),
-            query: Some(Query::Text(self.query.clone())),
+            query: self.query()?,
             page_size: self.page_size,
             page_token: self.page_token.clone(),
             filter: self.filter.clone(),
@@ -175,7 +200,7 @@ impl Search {
             mode: SearchMode::from(self.mode).into(),
             spelling: if self.exact_spelling { Spelling::Off } else { Spelling::Auto }.into(),
             ..Default::default()
-        }
+        })
     }
 }
 

@@ -126,7 +126,8 @@ fn parse_type(name: &Value) -> Result<EventType, JsonError> {
     })
 }
 
-fn short_name(kind: EventType) -> String {
+/// How a type is written: `add_to_cart`.
+pub fn short_name(kind: EventType) -> String {
     kind.as_str_name().trim_start_matches(EVENT_TYPE_PREFIX).to_ascii_lowercase()
 }
 

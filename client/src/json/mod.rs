@@ -17,6 +17,7 @@ use vitrine::v1;
 
 pub use lines::{
     control_line, event_attributes, event_line, event_type, item_line, parse_control, parse_event, parse_item,
+    short_name,
 };
 pub use reader::{Line, LineReader, MAX_LINE_BYTES};
 
@@ -64,6 +65,7 @@ json_messages!(
     Item,
     Model,
     ModelVersion,
+    Picture,
     RecommendRequest,
     RecommendResponse,
     SearchRequest,

@@ -1,19 +1,17 @@
-//! The fake's side of `CatalogService` and `ModelService`.
+//! The fake's side of `CatalogService`.
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming, async_trait};
 use tonic_types::{ErrorDetails, StatusExt as _};
 use vitrine::v1::{
-    Catalog, Control, CreateCatalogRequest, DeleteControlRequest, DeleteItemRequest, Event, ExportEventsRequest,
-    FieldViolation, GetCatalogRequest, GetControlRequest, GetItemRequest, GetModelRequest, GetModelVersionRequest,
+    Catalog, Control, CreateCatalogRequest, DeleteControlRequest, DeleteItemRequest, DeletePictureRequest, Event,
+    ExportEventsRequest, FieldViolation, GetCatalogRequest, GetControlRequest, GetItemRequest, GetPictureRequest,
     ImportError, ImportEventsRequest, ImportItemsRequest, ImportProgress, ImportStart, IndexStatus, Item,
     ListCatalogsRequest, ListCatalogsResponse, ListControlsRequest, ListControlsResponse, ListItemsRequest,
-    ListItemsResponse, ListModelsRequest, ListModelsResponse, LoadVersionRequest, Model, ModelVersion,
-    PutControlRequest, RollbackRequest, SetLabelRequest, UnloadVersionRequest, UpsertItemsRequest, UpsertItemsResponse,
-    VectorIndexStatus, VersionState, WatchVersionsRequest, WatchVersionsResponse,
-    catalog_service_server::CatalogService, import_events_request, import_items_request,
-    model_service_server::ModelService,
+    ListItemsResponse, Picture, PutControlRequest, PutPictureRequest, UpsertItemsRequest, UpsertItemsResponse,
+    VectorIndexStatus, catalog_service_server::CatalogService, import_events_request, import_items_request,
 };
 
 use super::FakeShop;
@@ -23,7 +21,7 @@ type Answers<T> = ReceiverStream<Result<T, Status>>;
 /// One message of either import.
 enum Message {
     Start(ImportStart),
-    Item(i64, Item),
+    Item(i64, Item, Bytes),
     Event(i64, Event),
 }
 
@@ -70,12 +68,20 @@ impl FakeShop {
     fn take_row(&self, row: Message, import_id: &str, progress: &mut ImportProgress) {
         let mut state = self.state();
         match row {
-            Message::Item(position, item) if item.title.is_empty() => {
+            Message::Item(position, item, _) if item.title.is_empty() => {
                 let violations = vec![FieldViolation { field: "title".into(), description: "is required".into() }];
                 progress.errors.push(ImportError { position, violations });
                 progress.durable_position = position;
             }
-            Message::Item(position, item) => {
+            Message::Item(position, item, picture) => {
+                if !picture.is_empty() {
+                    match recognised(&picture) {
+                        Ok(_) => _ = state.pictures.insert(item.id.clone(), picture),
+                        Err(violation) => {
+                            progress.errors.push(ImportError { position, violations: vec![violation] });
+                        }
+                    }
+                }
                 state.items.insert(item.id.clone(), item);
                 progress.accepted_count += 1;
                 progress.durable_position = position;
@@ -116,6 +122,7 @@ fn catalog(state: &super::State) -> Catalog {
         pending_items: 52_353,
         items_per_second: 310.4,
         algorithm: "hnsw".into(),
+        task: "text-embedding".into(),
     };
     Catalog {
         name: "catalogs/shop".into(),
@@ -124,7 +131,22 @@ fn catalog(state: &super::State) -> Catalog {
         lexical_index: Some(IndexStatus { indexed_items: state.items.len() as i64, lag: 0 }),
         vector_indexes: vec![vectors],
         created: None,
+        picture_count: state.pictures.len() as i64,
     }
+}
+
+/// The content type of a picture, or what is wrong with it.
+fn recognised(picture: &[u8]) -> Result<&'static str, FieldViolation> {
+    let format = image::load_from_memory(picture).and_then(|_| image::guess_format(picture));
+    let violation =
+        |error: image::ImageError| FieldViolation { field: "picture".into(), description: error.to_string() };
+    format.map(|format| format.to_mime_type()).map_err(violation)
+}
+
+/// `a1` of `catalogs/shop/items/a1`, if there is that item.
+fn known_item<'a>(state: &super::State, name: &'a str) -> Result<&'a str, Status> {
+    let id = name.rsplit('/').next().unwrap_or_default();
+    if state.items.contains_key(id) { Ok(id) } else { Err(Status::not_found(format!("there is no item `{id}`"))) }
 }
 
 #[async_trait]
@@ -198,6 +220,38 @@ impl CatalogService for FakeShop {
         Ok(Response::new(()))
     }
 
+    async fn put_picture(&self, request: Request<PutPictureRequest>) -> Result<Response<()>, Status> {
+        self.arrive("PutPicture", &request).await?;
+        let request = request.into_inner();
+        let mut state = self.state();
+        let id = known_item(&state, &request.name)?;
+        recognised(&request.data).map_err(|violation| Status::invalid_argument(violation.description))?;
+        state.pictures.insert(id.to_owned(), request.data);
+        Ok(Response::new(()))
+    }
+
+    async fn get_picture(&self, request: Request<GetPictureRequest>) -> Result<Response<Picture>, Status> {
+        self.arrive("GetPicture", &request).await?;
+        let name = request.into_inner().name;
+        let state = self.state();
+        let id = known_item(&state, &name)?;
+        let data = state.pictures.get(id).cloned();
+        let data = data.ok_or_else(|| Status::not_found(format!("item `{id}` has no picture")))?;
+        let content_type = recognised(&data).map_err(|violation| Status::internal(violation.description))?.to_owned();
+        Ok(Response::new(Picture { data, content_type }))
+    }
+
+    async fn delete_picture(&self, request: Request<DeletePictureRequest>) -> Result<Response<()>, Status> {
+        self.arrive("DeletePicture", &request).await?;
+        let request = request.into_inner();
+        let mut state = self.state();
+        let id = known_item(&state, &request.name)?;
+        if state.pictures.remove(id).is_none() && !request.allow_missing {
+            return Err(Status::not_found(format!("item `{id}` has no picture")));
+        }
+        Ok(Response::new(()))
+    }
+
     async fn import_items(
         &self,
         request: Request<Streaming<ImportItemsRequest>>,
@@ -205,7 +259,7 @@ impl CatalogService for FakeShop {
         self.arrive("ImportItems", &request).await?;
         let read = |request: ImportItemsRequest| match request.message.unwrap() {
             import_items_request::Message::Start(start) => Message::Start(start),
-            import_items_request::Message::Item(item) => Message::Item(item.position, item.item.unwrap()),
+            import_items_request::Message::Item(row) => Message::Item(row.position, row.item.unwrap(), row.picture),
         };
         Ok(Response::new(self.import(request.into_inner(), read)))
     }
@@ -280,81 +334,5 @@ impl CatalogService for FakeShop {
             return Err(Status::not_found(format!("there is no control `{}`", request.name)));
         }
         Ok(Response::new(()))
-    }
-}
-
-fn model(state: &super::State) -> Model {
-    let version = ModelVersion {
-        version: 1,
-        kind: "bert".into(),
-        task: "text-embedding".into(),
-        state: VersionState::Available.into(),
-        size_bytes: 90_868_376,
-        metrics: [("ndcg@10".to_owned(), 0.7034)].into(),
-        device: "cpu".into(),
-        ..Default::default()
-    };
-    let failed = ModelVersion {
-        version: 2,
-        state: VersionState::Failed.into(),
-        failure: "golden rows differ by 0.2".into(),
-        ..version.clone()
-    };
-    Model {
-        name: "models/minilm".into(),
-        versions: vec![failed, version],
-        labels: state.labels.clone(),
-        ..Model::default()
-    }
-}
-
-#[async_trait]
-impl ModelService for FakeShop {
-    async fn list_models(&self, request: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {
-        self.arrive("ListModels", &request).await?;
-        let models = vec![model(&self.state())];
-        Ok(Response::new(ListModelsResponse { models, ..Default::default() }))
-    }
-
-    async fn get_model(&self, request: Request<GetModelRequest>) -> Result<Response<Model>, Status> {
-        self.arrive("GetModel", &request).await?;
-        Ok(Response::new(model(&self.state())))
-    }
-
-    async fn set_label(&self, request: Request<SetLabelRequest>) -> Result<Response<Model>, Status> {
-        self.arrive("SetLabel", &request).await?;
-        let request = request.into_inner();
-        let mut state = self.state();
-        let now = state.labels.get(&request.label).copied().unwrap_or(0);
-        if now != request.expected_version {
-            return Err(Status::aborted(format!("`{}` names version {now}", request.label)));
-        }
-        state.labels.insert(request.label, request.version);
-        Ok(Response::new(model(&state)))
-    }
-
-    async fn get_model_version(&self, _: Request<GetModelVersionRequest>) -> Result<Response<ModelVersion>, Status> {
-        Err(Status::unimplemented("not of this fake"))
-    }
-
-    type WatchVersionsStream = tokio_stream::Empty<Result<WatchVersionsResponse, Status>>;
-
-    async fn watch_versions(
-        &self,
-        _: Request<WatchVersionsRequest>,
-    ) -> Result<Response<Self::WatchVersionsStream>, Status> {
-        Err(Status::unimplemented("not of this fake"))
-    }
-
-    async fn load_version(&self, _: Request<LoadVersionRequest>) -> Result<Response<ModelVersion>, Status> {
-        Err(Status::unimplemented("not of this fake"))
-    }
-
-    async fn unload_version(&self, _: Request<UnloadVersionRequest>) -> Result<Response<ModelVersion>, Status> {
-        Err(Status::unimplemented("not of this fake"))
-    }
-
-    async fn rollback(&self, _: Request<RollbackRequest>) -> Result<Response<Model>, Status> {
-        Err(Status::unimplemented("not of this fake"))
     }
 }

@@ -4,8 +4,10 @@
 #![allow(dead_code, unused_imports, unused_macros)]
 
 mod catalog;
+mod model;
 mod storefront;
 pub mod terminal;
+pub mod web;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -13,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{DuplexStream, copy_bidirectional, duplex},
@@ -29,7 +32,7 @@ use tonic::{
 };
 use tonic_types::{ErrorDetails, StatusExt as _};
 use vitrine::v1::{
-    Control, Event, Item, SearchRequest, catalog_service_server::CatalogServiceServer,
+    Control, Event, Item, RecommendRequest, SearchRequest, catalog_service_server::CatalogServiceServer,
     model_service_server::ModelServiceServer, storefront_service_server::StorefrontServiceServer,
 };
 use vitrine_client::{Client, Options};
@@ -42,12 +45,16 @@ pub struct FakeShop(Arc<Mutex<State>>);
 #[derive(Default)]
 pub struct State {
     pub items: BTreeMap<String, Item>,
+    /// By item.
+    pub pictures: BTreeMap<String, Bytes>,
     pub events: Vec<Event>,
     pub labels: BTreeMap<String, u32>,
     /// By resource name.
     pub controls: BTreeMap<String, Control>,
     /// The latest search.
     pub searched: SearchRequest,
+    /// The latest request for recommendations.
+    pub recommended: RecommendRequest,
     /// Import position by import id.
     pub positions: HashMap<String, i64>,
     /// The next calls fail with these.
@@ -151,4 +158,12 @@ pub fn busy(wait: Duration) -> Status {
 
 pub fn item(id: &str) -> Item {
     Item { id: id.to_owned(), title: format!("Item {id}"), ..Default::default() }
+}
+
+/// A picture of one shade.
+pub fn png(shade: u8) -> Bytes {
+    let mut picture = std::io::Cursor::new(Vec::new());
+    let grey = image::GrayImage::from_pixel(8, 8, image::Luma([shade]));
+    grey.write_to(&mut picture, image::ImageFormat::Png).unwrap();
+    picture.into_inner().into()
 }

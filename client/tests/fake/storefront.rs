@@ -4,12 +4,13 @@ use tokio_stream::Iter;
 use tonic::{Request, Response, Status, async_trait};
 use vitrine::v1::{
     Degraded, DegradedReason, EventResult, EventStatus, Facet, FacetValue, FeedbackRequest, FeedbackResponse,
-    FieldViolation, GenerateImageRequest, GeneratedImage, Reason, ReasonCode, RecommendRequest, RecommendResponse,
-    Recommendation, SearchRequest, SearchResponse, SearchResult, ServedBy, StageScore, TotalSizeRelation, Variant,
-    control::Action, recommend_request::Target, search_request::Query, storefront_service_server::StorefrontService,
+    FieldViolation, GenerateImageRequest, GeneratedImage, Item, Likeness, Reason, ReasonCode, RecommendRequest,
+    RecommendResponse, Recommendation, SearchRequest, SearchResponse, SearchResult, ServedBy, StageScore,
+    TotalSizeRelation, Variant, control::Action, recommend_request::Target, search_request::Query,
+    storefront_service_server::StorefrontService,
 };
 
-use super::FakeShop;
+use super::{FakeShop, png};
 
 fn served_by() -> Vec<ServedBy> {
     vec![ServedBy { task: "text-embedding".into(), model: "minilm".into(), version: 1, label: "stable".into() }]
@@ -23,7 +24,7 @@ fn stage(stage: &str, score: f64, rank: i32) -> StageScore {
 impl StorefrontService for FakeShop {
     type GenerateImageStream = Iter<std::vec::IntoIter<Result<GeneratedImage, Status>>>;
 
-    /// Finds the items whose title has the text.
+    /// Finds the items whose title has the text, and by a picture alone those that have one.
     async fn search(&self, request: Request<SearchRequest>) -> Result<Response<SearchResponse>, Status> {
         self.arrive("Search", &request).await?;
         let request = request.into_inner();
@@ -34,9 +35,14 @@ impl StorefrontService for FakeShop {
         if request.page_size < 0 {
             return Err(Status::invalid_argument("page_size must not be negative"));
         }
-        let Some(Query::Text(text)) = request.query else { return Err(Status::invalid_argument("query is required")) };
         let state = self.state();
-        let found: Vec<_> = state.items.values().filter(|item| item.title.contains(&text)).cloned().collect();
+        let matches = |item: &&Item| match &request.query {
+            Some(Query::Text(text)) => item.title.contains(text),
+            Some(Query::Multimodal(query)) => item.title.contains(&query.text),
+            Some(Query::Image(_)) => state.pictures.contains_key(&item.id),
+            _ => false,
+        };
+        let found: Vec<_> = state.items.values().filter(matches).cloned().collect();
         let total_size = found.len() as i64;
         // With `group_by` everything is of one group.
         let in_groups = !request.group_by.is_empty();
@@ -93,6 +99,11 @@ impl StorefrontService for FakeShop {
     async fn recommend(&self, request: Request<RecommendRequest>) -> Result<Response<RecommendResponse>, Status> {
         self.arrive("Recommend", &request).await?;
         let request = request.into_inner();
+        self.state().recommended = request.clone();
+        let (code, because) = match request.likeness() {
+            Likeness::Picture => (ReasonCode::LooksLike, "looks like"),
+            _ => (ReasonCode::BoughtTogether, "bought with"),
+        };
         let sources = match request.target {
             Some(Target::BoughtTogether(list) | Target::SimilarToItems(list)) => list.ids,
             _ => Vec::new(),
@@ -105,9 +116,9 @@ impl StorefrontService for FakeShop {
             rank,
             stages: vec![stage("bought-together", 0.5, rank)],
             reason: request.explain.then(|| Reason {
-                code: ReasonCode::BoughtTogether.into(),
+                code: code.into(),
                 source_items: sources.clone(),
-                text: format!("bought with {}", sources.join(", ")),
+                text: format!("{because} {}", sources.join(", ")),
             }),
         });
         Ok(Response::new(RecommendResponse {
@@ -125,13 +136,11 @@ impl StorefrontService for FakeShop {
     ) -> Result<Response<Self::GenerateImageStream>, Status> {
         self.arrive("GenerateImage", &request).await?;
         let request = request.into_inner();
-        let mut picture = std::io::Cursor::new(Vec::new());
-        let grey = image::GrayImage::from_pixel(8, 8, image::Luma([0x80]));
-        grey.write_to(&mut picture, image::ImageFormat::Png).map_err(|error| Status::internal(error.to_string()))?;
+        let picture = png(0x80);
         let images = (0..request.count).map(|index| {
             Ok(GeneratedImage {
                 index,
-                data: picture.get_ref().clone().into(),
+                data: picture.clone(),
                 content_type: "image/png".into(),
                 width: 8,
                 height: 8,

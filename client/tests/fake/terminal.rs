@@ -28,6 +28,8 @@ impl Terminal {
     fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vitrine"));
         command.env_clear().env("VITRINE_SERVER", &self.server).env("VITRINE_CATALOG", "shop");
+        // Nobody is there: what is fetched through it does not come.
+        command.env("HTTP_PROXY", "http://127.0.0.1:9").env("http_proxy", "http://127.0.0.1:9");
         command
     }
 

@@ -117,7 +117,7 @@ impl Behaviour {
         for &doc in docs {
             let entry = Entry::new(millis, doc, kind, strength, order);
             self.people.record(person, entry, &self.options);
-            if weight::is_visit(kind) {
+            if weight::is_met(kind) {
                 if self.visits.len() <= doc as usize {
                     self.visits.resize_with(doc as usize + 1, Recent::default);
                 }

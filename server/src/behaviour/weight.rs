@@ -15,6 +15,8 @@
 
 use vitrine::v1::EventType;
 
+pub use vitrine_models::is_met;
+
 /// How much an event says for (or, negative, against) an item, in sixteenths of a purchase. Whole numbers, so that sums
 /// are exact and do not depend on the order in which events come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,11 +61,6 @@ impl Strength {
     pub fn value(self) -> f32 {
         f32::from(self.0) / Self::UNIT
     }
-}
-
-/// Whether the user did something with the item: everything but being shown it, and but refusing it.
-pub fn is_visit(kind: EventType) -> bool {
-    !is_shown(kind) && !is_refusal(kind) && !matches!(kind, EventType::RemoveFromCart | EventType::Return)
 }
 
 /// Whether the item was only shown.

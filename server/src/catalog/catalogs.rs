@@ -223,7 +223,8 @@ mod tests {
         drop(open(dir.path()).unwrap().create(&id("shoes")).unwrap());
         let file = dir.path().join("catalogs/shoes/log.db");
         let connection = rusqlite::Connection::open(&file).unwrap();
-        connection.execute_batch("DROP TABLE controls; UPDATE meta SET value = 1 WHERE key = 'format'").unwrap();
+        let before = "DROP TABLE controls; DROP TABLE pictures; UPDATE meta SET value = 1 WHERE key = 'format'";
+        connection.execute_batch(before).unwrap();
         drop(connection);
         let put = || crate::log::Change::PutControl("c".into(), vitrine::v1::Control::default());
         open(dir.path()).unwrap().get(&id("shoes")).unwrap().append(vec![put()]).await.unwrap();

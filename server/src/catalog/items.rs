@@ -21,12 +21,14 @@ pub struct Items {
     table: RwLock<Table>,
     /// Of the table, for those who hold it already: to take it twice waits for a write that waits for the first time.
     count: AtomicUsize,
+    pictures: AtomicUsize,
 }
 
 impl Items {
     /// Shares `table`.
     pub fn new(table: Table) -> Self {
-        Self { count: AtomicUsize::new(table.len()), table: RwLock::new(table) }
+        let (count, pictures) = (table.len().into(), table.picture_count().into());
+        Self { count, pictures, table: RwLock::new(table) }
     }
 
     /// The current table. Hold it briefly: writes wait for it. Don't take it twice on one thread.
@@ -39,11 +41,17 @@ impl Items {
         self.count.load(Ordering::Relaxed)
     }
 
+    /// How many of them have a picture. Waits for nobody.
+    pub fn picture_count(&self) -> usize {
+        self.pictures.load(Ordering::Relaxed)
+    }
+
     /// For the catalog's writer.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Table) -> T) -> T {
         let mut table = self.table.write();
         let changed = change(&mut table);
         self.count.store(table.len(), Ordering::Relaxed);
+        self.pictures.store(table.picture_count(), Ordering::Relaxed);
         changed
     }
 }
@@ -60,6 +68,8 @@ pub struct Table {
     live: RoaringBitmap,
     servable: RoaringBitmap,
     columns: Columns,
+    /// What tells the pictures of items from others, of those that have one.
+    pictures: FxHashMap<Doc, u64>,
 }
 
 impl Table {
@@ -108,6 +118,16 @@ impl Table {
         &self.columns
     }
 
+    /// What tells an item's picture from others, if it has one.
+    pub fn picture(&self, doc: Doc) -> Option<u64> {
+        self.pictures.get(&doc).copied()
+    }
+
+    /// How many items have a picture.
+    pub fn picture_count(&self) -> usize {
+        self.pictures.len()
+    }
+
     /// Existing items in the order of their ids (bytewise), from the first id after `after` on.
     pub fn list(&self, after: Option<&str>) -> impl Iterator<Item = Doc> + '_ {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
@@ -145,8 +165,19 @@ impl Table {
         doc
     }
 
-    /// Removes an item; its doc stays. Answers what was there.
+    /// Takes note of an item's picture.
+    pub fn put_picture(&mut self, doc: Doc, hash: u64) {
+        self.pictures.insert(doc, hash);
+    }
+
+    /// Takes note that an item has no picture.
+    pub fn remove_picture(&mut self, doc: Doc) {
+        self.pictures.remove(&doc);
+    }
+
+    /// Removes an item and its picture; its doc stays. Answers what was there.
     pub fn remove(&mut self, doc: Doc) -> Option<Arc<Item>> {
+        self.remove_picture(doc);
         let old = self.items.get_mut(doc as usize)?.take()?;
         self.columns.remove(doc, &old);
         self.ordered.remove(old.id.as_str());

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 use vitrine::v1::Control;
@@ -29,7 +30,7 @@ pub use id::{CatalogId, CatalogIdError};
 
 use crate::Doc;
 use crate::behaviour::Behaviour;
-use crate::log::{Appended, Change, ControlId, ImportPosition, Log, LogError, Record, Records, Seq, Who};
+use crate::log::{Appended, Change, ControlId, Followed, ImportPosition, Log, LogError, Record, Records, Seq, Who};
 use checkpoint::Checkpoint;
 use items::{Items, Table};
 use projection::ItemChange;
@@ -98,6 +99,9 @@ impl Catalog {
         for item in contents.items {
             table.upsert(Arc::new(item));
         }
+        for (doc, hash) in contents.pictures {
+            table.put_picture(doc, hash);
+        }
         let checkpoint = Checkpoint::new(dir, contents.created_ms);
         let (mut behaviour, at) = checkpoint.load(contents.head);
         let replayed = replay(&*log, at, &table, &mut behaviour)?;
@@ -162,10 +166,20 @@ impl Catalog {
     /// The changes of items after `after`, at most `limit`; an item that changed several times comes once, at its last
     /// change. Fewer than `limit` means that all were read up to the head as it was before the call. Reads the disk.
     pub fn read_items(&self, after: Seq, limit: usize) -> Result<Vec<ItemChange>, LogError> {
-        let changed = self.state.log.read_items(after, *self.state.head.borrow(), limit)?;
+        let changed = self.changed(Followed::Items, after, limit)?;
         let table = self.items.read();
         let change = |(seq, doc): (Seq, Doc)| ItemChange { seq: seq.0, doc, item: table.item(doc).cloned() };
         Ok(changed.into_iter().map(change).collect())
+    }
+
+    /// Positions and items of what changed after `after`, each once, as [`read_items`](Self::read_items). Reads the disk.
+    pub fn changed(&self, what: Followed, after: Seq, limit: usize) -> Result<Vec<(Seq, Doc)>, LogError> {
+        self.state.log.changed(what, after, *self.state.head.borrow(), limit)
+    }
+
+    /// The file of an item's picture, if it has one. Reads the disk.
+    pub fn picture(&self, doc: Doc) -> Result<Option<Bytes>, LogError> {
+        self.state.log.picture(doc)
     }
 
     /// The last position that is durable and shows. It only grows.
@@ -186,6 +200,11 @@ impl Catalog {
     /// How many items exist. Waits for nobody.
     pub fn item_count(&self) -> usize {
         self.items.count()
+    }
+
+    /// How many items have a picture. Waits for nobody.
+    pub fn picture_count(&self) -> usize {
+        self.items.picture_count()
     }
 
     /// When it was made, in unix milliseconds.

@@ -4,13 +4,15 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use prost_types::Timestamp;
 use rustc_hash::FxHashMap;
 use vitrine::v1::{Control, Event, Item};
 
 use super::{Controls, items::Table};
 use crate::Doc;
-use crate::log::{Appended, Change, ControlId, Entry, Group, ImportPosition, Patch, Seq};
+use crate::hash::fnv1a;
+use crate::log::{Appended, Change, ControlId, Entry, Group, ImportPosition, Patch, Picture, Seq};
 
 /// Changes made ready for the log, beside the answers to them.
 pub(super) struct Plan<'a> {
@@ -18,6 +20,7 @@ pub(super) struct Plan<'a> {
     controls: Arc<Controls>,
     docs: FxHashMap<Arc<str>, Doc>,
     items: FxHashMap<Doc, Option<Arc<Item>>>,
+    pictures: FxHashMap<Doc, Option<u64>>,
     group: Group,
     answers: Vec<Answer>,
 }
@@ -36,7 +39,8 @@ impl<'a> Plan<'a> {
     /// A plan for changes to `table` and `controls`, recorded at `recorded_ms` (unix milliseconds).
     pub fn new(table: &'a Table, controls: Arc<Controls>, recorded_ms: i64) -> Self {
         let group = Group { recorded_ms, ..Group::default() };
-        Self { table, controls, docs: FxHashMap::default(), items: FxHashMap::default(), group, answers: Vec::new() }
+        let (docs, items, pictures) = (FxHashMap::default(), FxHashMap::default(), FxHashMap::default());
+        Self { table, controls, docs, items, pictures, group, answers: Vec::new() }
     }
 
     /// Adds a change, after all those added before.
@@ -48,6 +52,8 @@ impl<'a> Plan<'a> {
             Change::Event(event) => self.event(event),
             Change::PutControl(id, control) => self.put_control(id, control),
             Change::DeleteControl(id) => self.delete_control(id),
+            Change::PutPicture(id, data) => self.put_picture(&id, data),
+            Change::DeletePicture(id) => self.delete_picture(&id),
         };
         self.answers.push(answer);
     }
@@ -96,6 +102,7 @@ impl<'a> Plan<'a> {
         if let Some((doc, item)) = old {
             let id = item.id.as_str().into();
             self.items.insert(doc, None);
+            self.pictures.insert(doc, None);
             self.group.entries.push(Entry::Delete(doc, id));
         }
         Answer { recorded, docs: doc.into_iter().collect(), existed: recorded, unknown: Vec::new() }
@@ -134,6 +141,35 @@ impl<'a> Plan<'a> {
             self.group.entries.push(Entry::DeleteControl(id));
         }
         Answer { recorded: existed, docs: Vec::new(), existed, unknown: Vec::new() }
+    }
+
+    /// A picture as it already is changes nothing, and neither does one of no item.
+    fn put_picture(&mut self, id: &str, data: Bytes) -> Answer {
+        let item = self.doc(id).and_then(|doc| Some((doc, self.item(doc)?)));
+        let Some((doc, id)) = item.map(|(doc, item)| (doc, item.id.as_str().into())) else {
+            return Answer { recorded: false, docs: Vec::new(), existed: false, unknown: Vec::new() };
+        };
+        let hash = fnv1a(&[&data]);
+        let recorded = self.picture(doc) != Some(hash);
+        if recorded {
+            self.pictures.insert(doc, Some(hash));
+            self.group.entries.push(Entry::PutPicture(doc, id, Picture { data, hash }));
+        }
+        Answer { recorded, docs: vec![doc], existed: true, unknown: Vec::new() }
+    }
+
+    fn delete_picture(&mut self, id: &str) -> Answer {
+        let doc = self.doc(id);
+        let recorded = doc.is_some_and(|doc| self.picture(doc).is_some());
+        if let Some(doc) = doc.filter(|_| recorded) {
+            self.pictures.insert(doc, None);
+            self.group.entries.push(Entry::DeletePicture(doc, id.into()));
+        }
+        Answer { recorded, docs: doc.into_iter().collect(), existed: recorded, unknown: Vec::new() }
+    }
+
+    fn picture(&self, doc: Doc) -> Option<u64> {
+        self.pictures.get(&doc).copied().unwrap_or_else(|| self.table.picture(doc))
     }
 
     fn doc(&self, id: &str) -> Option<Doc> {

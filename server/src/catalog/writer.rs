@@ -121,7 +121,8 @@ impl Writer {
 fn encoded_len(change: &Change) -> usize {
     match change {
         Change::UpsertItem(item) | Change::PatchItem(Patch { item, .. }) => item.encoded_len(),
-        Change::DeleteItem(id) => id.len(),
+        Change::DeleteItem(id) | Change::DeletePicture(id) => id.len(),
+        Change::PutPicture(id, data) => id.len() + data.len(),
         Change::Event(event) => event.encoded_len(),
         Change::PutControl(id, control) => id.len() + control.encoded_len(),
         Change::DeleteControl(id) => id.len(),
@@ -258,12 +259,16 @@ impl Thread {
             group.entries.iter().zip(recorded).zip(seqs).filter(|(_, seq)| seq.is_some()).map(|(e, _)| e).collect();
         let mut events = 0;
         for some in shown.chunks(APPLIED_AT_ONCE) {
-            if some.iter().any(|(entry, _)| matches!(entry, Entry::Upsert(..) | Entry::Delete(..))) {
+            let of_items =
+                |entry: &Entry| !matches!(entry, Entry::Event(_) | Entry::PutControl(..) | Entry::DeleteControl(_));
+            if some.iter().any(|(entry, _)| of_items(entry)) {
                 items.change(|table| {
                     for (entry, _) in some {
                         match entry {
                             Entry::Upsert(_, item) => drop(table.upsert(Arc::clone(item))),
                             Entry::Delete(doc, _) => drop(table.remove(*doc)),
+                            Entry::PutPicture(doc, _, picture) => table.put_picture(*doc, picture.hash),
+                            Entry::DeletePicture(doc, _) => table.remove_picture(*doc),
                             Entry::Event(_) | Entry::PutControl(..) | Entry::DeleteControl(_) => {}
                         }
                     }

@@ -8,13 +8,13 @@ use vitrine::v1::{Event, EventType, Money, RequestContext};
 
 use crate::{
     catalog::CatalogId, encoder::TEXT_EMBEDDING, error::Violations, filter::Filter, generator::IMAGE_GENERATION,
-    image_encoder::IMAGE_EMBEDDING, log::ControlId, sequence::SEQUENCE_RECOMMENDATION,
+    image_encoder::IMAGE_EMBEDDING, log::ControlId, ranker::CTR_RANKING, sequence::SEQUENCE_RECOMMENDATION,
 };
 
 pub use item::item;
 
 /// The tasks whose versions a request may select.
-const TASKS: [&str; 4] = [TEXT_EMBEDDING, IMAGE_EMBEDDING, SEQUENCE_RECOMMENDATION, IMAGE_GENERATION];
+const TASKS: [&str; 5] = [TEXT_EMBEDDING, IMAGE_EMBEDDING, SEQUENCE_RECOMMENDATION, CTR_RANKING, IMAGE_GENERATION];
 
 const MAX_ID_CHARS: usize = 128;
 const MAX_TEXT_CHARS: usize = 10_000;

@@ -53,7 +53,9 @@ pub struct Config {
     pub log: Log,
     pub limits: Limits,
     pub text_encoder: TextEncoder,
+    pub image_encoder: ModelSection,
     pub sequence_model: ModelSection,
+    pub ranker: ModelSection,
     pub image_generator: ModelSection,
     pub search: Search,
     pub recommend: Recommend,
@@ -115,7 +117,7 @@ pub struct TextEncoder {
     pub query_cache_bytes: u64,
 }
 
-/// `[sequence_model]`, `[image_generator]`
+/// `[image_encoder]`, `[sequence_model]`, `[ranker]`, `[image_generator]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
@@ -144,6 +146,7 @@ pub struct Recommend {
     pub similar: f32,
     pub again: f32,
     pub popular: f32,
+    pub ranked: usize,
 }
 
 /// `[search]`
@@ -227,13 +230,15 @@ impl Config {
             return invalid("search.min_similarity", "must be a cosine, from -1 to 1".into());
         }
         for (key, section) in [
+            ("image_encoder.max_batch_rows", &self.image_encoder),
             ("sequence_model.max_batch_rows", &self.sequence_model),
+            ("ranker.max_batch_rows", &self.ranker),
             ("image_generator.max_batch_rows", &self.image_generator),
         ] {
             at_least(key, section.max_batch_rows, 1)?;
         }
         let (lexical, semantic) = (self.search.lexical_weight, self.search.semantic_weight);
-        let Recommend { next, follows, together, similar, again, popular } = self.recommend;
+        let Recommend { next, follows, together, similar, again, popular, ranked: _ } = self.recommend;
         let weights = [
             ("search.lexical_weight", lexical),
             ("search.semantic_weight", semantic),

@@ -15,7 +15,7 @@ use tokio::task;
 
 use super::{EncoderError, QUERY_CACHE, TEXT_EMBEDDING, load::Tokenize};
 use crate::{
-    batch::{BatchError, Class, Output, Row},
+    batch::{Class, Row},
     model::{Loaded, Opened},
 };
 
@@ -127,31 +127,8 @@ impl Encoder {
     /// # Errors
     /// [`EncoderError::NotLoaded`] when the version leaves, [`EncoderError::Failed`] when it cannot encode a text.
     pub async fn embed_bulk(&self, texts: Vec<String>) -> Result<Vec<Vec<f32>>, EncoderError> {
-        let mut vectors = Vec::with_capacity(texts.len());
-        let mut rows = self.rows(texts).await?.into_iter().peekable();
-        while rows.peek().is_some() {
-            let (most_rows, most_tokens) = self.opened.bulk_limits;
-            let mut request: Vec<Row> = Vec::new();
-            let mut tokens = 0;
-            while let Some(row) = rows
-                .next_if(|row| request.is_empty() || (request.len() < most_rows && tokens + row.len() <= most_tokens))
-            {
-                tokens += row.len();
-                request.push(row);
-            }
-            vectors.extend(self.run_bulk(request).await?);
-        }
-        Ok(vectors)
-    }
-
-    /// Runs rows when there is room for them.
-    async fn run_bulk(&self, rows: Vec<Row>) -> Result<Vec<Output>, EncoderError> {
-        loop {
-            match self.opened.lane.run(rows.clone(), Class::Bulk, None).await {
-                Err(BatchError::QueueFull { retry_after }) => tokio::time::sleep(retry_after).await,
-                other => return Ok(other?),
-            }
-        }
+        let rows = self.rows(texts).await?;
+        Ok(self.opened.run_bulk(rows).await?)
     }
 
     async fn rows(&self, texts: Vec<String>) -> Result<Vec<Row>, EncoderError> {

@@ -30,26 +30,26 @@ pub const TEXT_EMBEDDING: &str = "text-embedding";
 /// Counts queries by whether their vector was kept from before (`hit`) or not (`miss`). By model, version and outcome.
 pub const QUERY_CACHE: &str = "vitrine_query_cache_total";
 
-/// Why a text has no vector.
+/// Why a text or a picture has no vector.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EncoderError {
     /// No such version answers now.
-    #[error("no text encoder: {detail}")]
+    #[error("no encoder: {detail}")]
     NotLoaded {
         /// Which, and why.
         detail: String,
     },
-    /// Too many texts wait already.
-    #[error("the text encoder is overloaded; try again in {} ms", retry_after.as_millis())]
+    /// Too many wait already.
+    #[error("the encoder is overloaded; try again in {} ms", retry_after.as_millis())]
     Overloaded {
         /// When there is likely to be room.
         retry_after: Duration,
     },
-    /// The deadline passed, or would have passed before the text's turn came.
-    #[error("the deadline passed before the text was encoded")]
+    /// The deadline passed, or would have passed before its turn came.
+    #[error("the deadline passed before the query was encoded")]
     DeadlineExceeded,
-    /// The model could not encode this text.
-    #[error("the text encoder failed: {detail}")]
+    /// The model could not encode it.
+    #[error("the encoder failed: {detail}")]
     Failed {
         /// What it said.
         detail: String,

@@ -10,6 +10,7 @@ mod schema;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use vitrine::v1::{Control, Event, Item};
 
 use crate::Doc;
@@ -36,6 +37,10 @@ pub enum Change {
     PutControl(ControlId, Control),
     /// The control with this id is removed.
     DeleteControl(ControlId),
+    /// The item with this id gets this picture, a file's bytes, in place of the one it has; an item that does not exist gets none.
+    PutPicture(String, Bytes),
+    /// The item with this id has no picture any more.
+    DeletePicture(String),
 }
 
 /// The last part of a control's name.
@@ -60,9 +65,10 @@ pub enum Appended {
         /// The position at which it shows. For a change that changed nothing (an item as it already was, the removal
         /// of no item) nothing is recorded, and this is the position of the record before.
         seq: Seq,
-        /// Of an event: its items, in their order. Of an item: itself. Empty for the removal of an id never seen.
+        /// Of an event: its items, in their order. Of an item or its picture: itself. Empty for the removal of an id never seen.
         docs: Vec<Doc>,
-        /// Of an item or a control: whether it was there before. A patch of one that was not changed nothing.
+        /// Of an item or a control: whether it was there before. A patch of one that was not changed nothing. Of a picture that is put:
+        /// whether its item is there; of one that is removed: whether it was.
         existed: bool,
         /// Of an event: ids that the catalog has no item of, each once.
         unknown: Vec<String>,
@@ -100,6 +106,19 @@ pub enum Entry {
     PutControl(ControlId, Arc<Control>),
     /// A control is removed.
     DeleteControl(ControlId),
+    /// The item of this doc and id gets a picture.
+    PutPicture(Doc, Arc<str>, Picture),
+    /// The item of this doc and id loses its picture.
+    DeletePicture(Doc, Arc<str>),
+}
+
+/// An item's picture: a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    /// Its bytes.
+    pub data: Bytes,
+    /// Tells it from other pictures.
+    pub hash: u64,
 }
 
 /// What is recorded together, all or none.
@@ -130,6 +149,17 @@ pub struct Contents {
     pub items: Vec<Item>,
     /// The controls that exist, by id.
     pub controls: Vec<(ControlId, Control)>,
+    /// The pictures that exist, by the hashes they were recorded with.
+    pub pictures: Vec<(Doc, u64)>,
+}
+
+/// What is followed by the position of its last change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Followed {
+    /// Items.
+    Items,
+    /// Pictures of items; the removal of an item that has one is a change of it.
+    Pictures,
 }
 
 /// Which records to read.
@@ -167,7 +197,7 @@ pub trait Log: Send + Sync {
     /// Everything a catalog starts with.
     fn load(&self) -> Result<Contents, LogError>;
 
-    /// Records a group; it is durable on return. On an error nothing of it is recorded, and the next group may succeed.
+    /// Records a group; it is durable on return. Of a picture that is replaced or removed only the position is kept. On an error nothing of it is recorded, and the next group may succeed.
     /// Answers the position of each entry, `None` for an event whose id is recorded already (or twice in the group).
     fn append(&self, group: &Group) -> Result<Vec<Option<Seq>>, LogError>;
 
@@ -178,8 +208,12 @@ pub trait Log: Send + Sync {
     /// taken. It is durable on return. On an error nothing is removed. Answers how many were not removed before.
     fn erase_events(&self, seqs: &[Seq]) -> Result<u64, LogError>;
 
-    /// Which items changed last after `after` and not after `until`, in the order of those changes, at most `limit`.
-    fn read_items(&self, after: Seq, until: Seq, limit: usize) -> Result<Vec<(Seq, Doc)>, LogError>;
+    /// Of what changed last after `after` and not after `until`: the positions and items, in the order of those changes, at most
+    /// `limit`.
+    fn changed(&self, what: Followed, after: Seq, until: Seq, limit: usize) -> Result<Vec<(Seq, Doc)>, LogError>;
+
+    /// The picture of an item, if it has one.
+    fn picture(&self, doc: Doc) -> Result<Option<Bytes>, LogError>;
 
     /// How far the import of this id has come. 0: it is not known.
     fn import_position(&self, import_id: &str) -> Result<u64, LogError>;

@@ -8,19 +8,21 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, Trans
 use super::LogError;
 
 /// The format this code writes, and the newest it reads.
-const FORMAT: i64 = 2;
+const FORMAT: i64 = 3;
 
 /// Values of `log.kind`.
 pub(super) const UPSERT: i64 = 1;
 pub(super) const DELETE: i64 = 2;
 pub(super) const EVENT: i64 = 3;
-/// An event that was erased: `key` is empty and `payload` is null.
+/// An event that was erased, or a picture that was replaced or removed: `key` is empty and `payload` is null.
 pub(super) const ERASED: i64 = 4;
 pub(super) const PUT_CONTROL: i64 = 5;
 pub(super) const DELETE_CONTROL: i64 = 6;
+pub(super) const PUT_PICTURE: i64 = 7;
+pub(super) const DELETE_PICTURE: i64 = 8;
 
-// `log` is the truth; `docs`, `items` and `controls` are kept in the same transactions so that a start need not read all
-// of it. `log.key` is the id of the item, event or control, `log.payload` itself as protocol buffer.
+// `log` is the truth; `docs`, `items`, `controls` and `pictures` are kept in the same transactions so that a start need not
+// read all of it. `log.key` is the id of the item, event or control, `log.payload` itself as protocol buffer, or a picture's file.
 // `items` holds the position of each item's last change, so also of its removal.
 const TABLES: &str = "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -36,8 +38,12 @@ const TABLES: &str = "
     CREATE TABLE items (doc INTEGER PRIMARY KEY, seq INTEGER NOT NULL UNIQUE) STRICT;
     CREATE TABLE imports (id TEXT PRIMARY KEY, position INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 ";
-/// What format 2 has beside them: the controls that exist, each with the position where it was put.
-const CONTROLS: &str = "CREATE TABLE controls (id TEXT PRIMARY KEY, seq INTEGER NOT NULL) STRICT, WITHOUT ROWID;";
+/// What later formats have beside them: controls that exist, each with the position where it was put; the position of each picture's
+/// last change, so also of its removal, when `hash` is null.
+const ADDED: [(i64, &str); 2] = [
+    (2, "CREATE TABLE controls (id TEXT PRIMARY KEY, seq INTEGER NOT NULL) STRICT, WITHOUT ROWID;"),
+    (3, "CREATE TABLE pictures (doc INTEGER PRIMARY KEY, seq INTEGER NOT NULL UNIQUE, hash INTEGER) STRICT;"),
+];
 
 /// Opens the one connection that writes; makes the tables if the file is new.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, LogError> {
@@ -55,21 +61,22 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, LogError> {
         .map_err(sorted)?;
     connection.set_prepared_statement_cache_capacity(32);
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sorted)?;
-    match format(&transaction).map_err(sorted)? {
-        Some(FORMAT) => {}
-        Some(1) => {
-            transaction.execute_batch(CONTROLS).map_err(sorted)?;
-            transaction.execute("UPDATE meta SET value = ?1 WHERE key = 'format'", [FORMAT]).map_err(sorted)?;
+    let found = format(&transaction).map_err(sorted)?;
+    if let Some(found) = found.filter(|found| !(1..=FORMAT).contains(found)) {
+        return Err(LogError::Newer { path: path.to_path_buf(), found, known: FORMAT });
+    }
+    if found.is_none() {
+        transaction.execute_batch(TABLES).map_err(sorted)?;
+        let created_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
+        for (key, value) in [("format", FORMAT), ("created_ms", created_ms), ("event_count", 0)] {
+            transaction.execute("INSERT INTO meta VALUES (?1, ?2)", (key, value)).map_err(sorted)?;
         }
-        Some(found) => return Err(LogError::Newer { path: path.to_path_buf(), found, known: FORMAT }),
-        None => {
-            transaction.execute_batch(TABLES).map_err(sorted)?;
-            transaction.execute_batch(CONTROLS).map_err(sorted)?;
-            let created_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
-            for (key, value) in [("format", FORMAT), ("created_ms", created_ms), ("event_count", 0)] {
-                transaction.execute("INSERT INTO meta VALUES (?1, ?2)", (key, value)).map_err(sorted)?;
-            }
+    }
+    if found != Some(FORMAT) {
+        for (_, tables) in ADDED.iter().filter(|(format, _)| found.is_none_or(|found| found < *format)) {
+            transaction.execute_batch(tables).map_err(sorted)?;
         }
+        transaction.execute("UPDATE meta SET value = ?1 WHERE key = 'format'", [FORMAT]).map_err(sorted)?;
     }
     transaction.commit().map_err(sorted)?;
     Ok(connection)

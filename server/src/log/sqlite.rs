@@ -5,13 +5,17 @@
 
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use prost::Message as _;
-use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params, params_from_iter, types::Value};
+use rusqlite::{
+    CachedStatement, Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params,
+    params_from_iter, types::Value,
+};
 use vitrine::v1::{Control, Event, Item};
 
-use super::schema::{self, DELETE, DELETE_CONTROL, ERASED, EVENT, PUT_CONTROL, UPSERT};
-use super::{Change, Contents, Entry, Group, Log, LogError, Record, Records, Seq, Who};
+use super::schema::{self, DELETE, DELETE_CONTROL, DELETE_PICTURE, ERASED, EVENT, PUT_CONTROL, PUT_PICTURE, UPSERT};
+use super::{Change, Contents, Entry, Followed, Group, Log, LogError, Record, Records, Seq, Who};
 use crate::Doc;
 
 /// Idle read connections that are kept.
@@ -79,6 +83,8 @@ impl SqliteLog {
             EVENT => Change::Event(Event::decode(payload.as_slice()).map_err(undecodable)?),
             PUT_CONTROL => Change::PutControl(key.into(), Control::decode(payload.as_slice()).map_err(undecodable)?),
             DELETE_CONTROL => Change::DeleteControl(key.into()),
+            PUT_PICTURE => Change::PutPicture(key, payload.into()),
+            DELETE_PICTURE => Change::DeletePicture(key),
             _ => return Err(self.corrupt(format!("record {seq}: kind {kind}"))),
         };
         Ok(Record { seq: position(seq), recorded_ms, change })
@@ -101,6 +107,10 @@ impl Log for SqliteLog {
                 ids: transaction
                     .prepare("SELECT id FROM docs ORDER BY doc")?
                     .query_map([], |row| row.get(0))?
+                    .collect::<rusqlite::Result<_>>()?,
+                pictures: transaction
+                    .prepare("SELECT doc, hash FROM pictures WHERE hash IS NOT NULL")?
+                    .query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned())))?
                     .collect::<rusqlite::Result<_>>()?,
                 ..Contents::default()
             };
@@ -199,15 +209,32 @@ impl Log for SqliteLog {
         Ok(erased)
     }
 
-    fn read_items(&self, after: Seq, until: Seq, limit: usize) -> Result<Vec<(Seq, Doc)>, LogError> {
+    fn changed(&self, what: Followed, after: Seq, until: Seq, limit: usize) -> Result<Vec<(Seq, Doc)>, LogError> {
+        let table = match what {
+            Followed::Items => "items",
+            Followed::Pictures => "pictures",
+        };
+        let query = format!("SELECT seq, doc FROM {table} WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3");
         self.reading(|connection| {
             connection
-                .prepare_cached("SELECT seq, doc FROM items WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3")?
+                .prepare_cached(&query)?
                 .query_map([after.0 as i64, until.0 as i64, limit as i64], |row| {
                     Ok((position(row.get(0)?), row.get(1)?))
                 })?
                 .collect()
         })
+    }
+
+    fn picture(&self, doc: Doc) -> Result<Option<Bytes>, LogError> {
+        let data: Option<Vec<u8>> = self.reading(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT payload FROM pictures JOIN log USING (seq) WHERE doc = ?1 AND hash IS NOT NULL",
+                )?
+                .query_row([doc], |row| row.get(0))
+                .optional()
+        })?;
+        Ok(data.map(Bytes::from))
     }
 
     fn import_position(&self, import_id: &str) -> Result<u64, LogError> {
@@ -248,6 +275,7 @@ fn write(connection: &mut Connection, mut head: Seq, group: &Group) -> rusqlite:
             "INSERT INTO controls (id, seq) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET seq = excluded.seq",
         )?;
         let mut drop_control = transaction.prepare_cached("DELETE FROM controls WHERE id = ?1")?;
+        let mut pictures = Pictures::of(&transaction)?;
         for (doc, id) in &group.docs {
             add_doc.execute(params![doc, id])?;
         }
@@ -262,6 +290,7 @@ fn write(connection: &mut Connection, mut head: Seq, group: &Group) -> rusqlite:
                     add_record.execute(params![seq, group.recorded_ms, UPSERT, item.id, payload])?
                 }
                 Entry::Delete(doc, id) => {
+                    pictures.remove(*doc, seq)?;
                     set_item.execute(params![doc, seq])?;
                     add_record.execute(params![seq, group.recorded_ms, DELETE, id, payload])?
                 }
@@ -280,6 +309,14 @@ fn write(connection: &mut Connection, mut head: Seq, group: &Group) -> rusqlite:
                 Entry::DeleteControl(id) => {
                     drop_control.execute([id])?;
                     add_record.execute(params![seq, group.recorded_ms, DELETE_CONTROL, id, payload])?
+                }
+                Entry::PutPicture(doc, id, picture) => {
+                    pictures.put(*doc, seq, picture.hash)?;
+                    add_record.execute(params![seq, group.recorded_ms, PUT_PICTURE, id, &picture.data[..]])?
+                }
+                Entry::DeletePicture(doc, id) => {
+                    pictures.remove(*doc, seq)?;
+                    add_record.execute(params![seq, group.recorded_ms, DELETE_PICTURE, id, payload])?
                 }
             };
             seqs.push((written > 0).then_some(position(seq)));
@@ -300,6 +337,37 @@ fn write(connection: &mut Connection, mut head: Seq, group: &Group) -> rusqlite:
     }
     transaction.commit()?;
     Ok((head, seqs))
+}
+
+/// Keeps the table of pictures in step with the log, which forgets those that are replaced.
+struct Pictures<'a> {
+    forget: CachedStatement<'a>,
+    put: CachedStatement<'a>,
+    remove: CachedStatement<'a>,
+}
+
+impl<'a> Pictures<'a> {
+    fn of(transaction: &'a Transaction<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            forget: transaction.prepare_cached(
+                "UPDATE log SET kind = ?1, key = '', payload = NULL
+                 WHERE seq = (SELECT seq FROM pictures WHERE doc = ?2 AND hash IS NOT NULL)",
+            )?,
+            put: transaction.prepare_cached("INSERT OR REPLACE INTO pictures (doc, seq, hash) VALUES (?1, ?2, ?3)")?,
+            remove: transaction
+                .prepare_cached("UPDATE pictures SET seq = ?2, hash = NULL WHERE doc = ?1 AND hash IS NOT NULL")?,
+        })
+    }
+
+    fn put(&mut self, doc: Doc, seq: i64, hash: u64) -> rusqlite::Result<usize> {
+        self.forget.execute(params![ERASED, doc])?;
+        self.put.execute(params![doc, seq, hash.cast_signed()])
+    }
+
+    fn remove(&mut self, doc: Doc, seq: i64) -> rusqlite::Result<usize> {
+        self.forget.execute(params![ERASED, doc])?;
+        self.remove.execute(params![doc, seq])
+    }
 }
 
 /// A row of `log`, before its payload is decoded (outside of the connection's use).

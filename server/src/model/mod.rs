@@ -20,7 +20,7 @@ pub mod states;
 use vitrine_models::{GoldenCheck, ModelError};
 use vitrine_registry::VersionDir;
 
-use crate::batch::{Lane, RowCost, Runner};
+use crate::batch::{BatchError, Class, Lane, Output, Row, RowCost, Runner};
 
 pub use answering::Pinned;
 pub use lifecycle::{Refused, Wish};
@@ -60,6 +60,39 @@ pub struct Opened {
     pub bulk_limits: (usize, usize),
     /// Counts the requests that it is given.
     pub requests: Requests,
+}
+
+impl Opened {
+    /// Runs rows for nobody who waits, in order: when others leave room, and waiting where they would be refused.
+    ///
+    /// # Errors
+    /// The version leaves, or cannot run a row.
+    pub async fn run_bulk(&self, rows: Vec<Row>) -> Result<Vec<Output>, BatchError> {
+        let (most_rows, most_tokens) = self.bulk_limits;
+        let mut outputs = Vec::with_capacity(rows.len());
+        let mut rows = rows.into_iter().peekable();
+        while rows.peek().is_some() {
+            let mut request: Vec<Row> = Vec::new();
+            let mut tokens = 0;
+            while let Some(row) = rows
+                .next_if(|row| request.is_empty() || (request.len() < most_rows && tokens + row.len() <= most_tokens))
+            {
+                tokens += row.len();
+                request.push(row);
+            }
+            outputs.extend(self.run_with_room(request).await?);
+        }
+        Ok(outputs)
+    }
+
+    async fn run_with_room(&self, rows: Vec<Row>) -> Result<Vec<Output>, BatchError> {
+        loop {
+            match self.lane.run(rows.clone(), Class::Bulk, None).await {
+                Err(BatchError::QueueFull { retry_after }) => tokio::time::sleep(retry_after).await,
+                other => return other,
+            }
+        }
+    }
 }
 
 /// No such version answers now: which, and why.

@@ -4,7 +4,7 @@ use roaring::RoaringBitmap;
 
 use super::candidates::{Candidate, Candidates, Source, top};
 use super::tally::Tally;
-use super::{Diversity, Neighbours, Reason, Recommended, Stage, Want};
+use super::{Chances, Diversity, Neighbours, Reason, Recommended, Stage, Want};
 use crate::Doc;
 use crate::search::mmr;
 
@@ -39,13 +39,13 @@ impl Blend {
         self
     }
 
-    /// The best that are wanted and eligible.
-    pub fn rank(
-        &self,
-        want: &Want<'_>,
-        vectors: Option<&dyn Neighbours>,
-        eligible: &impl Fn(Doc) -> bool,
-    ) -> Vec<Recommended> {
+    /// The best so many that are eligible, as their sources order them.
+    pub fn best(&self, count: usize, eligible: &impl Fn(Doc) -> bool) -> Vec<Doc> {
+        top(self.totals(eligible), count).into_iter().map(|(doc, _)| doc).collect()
+    }
+
+    /// What the sources add up to, of those that are eligible.
+    fn totals(&self, eligible: &impl Fn(Doc) -> bool) -> Vec<(Doc, f32)> {
         let mut totals: Tally<f32> = Tally::default();
         for part in &self.parts {
             for (doc, candidate) in part.candidates.iter() {
@@ -53,7 +53,25 @@ impl Blend {
             }
         }
         let totals = totals.iter().filter(|&(doc, total)| *total > 0.0 && eligible(doc));
-        let boosted = totals.map(|(doc, total)| (doc, want.rules.boosted(doc, *total)));
+        totals.map(|(doc, total)| (doc, *total)).collect()
+    }
+
+    /// The best that are wanted and eligible: those that a ranker has judged by its chances, and behind them the others.
+    pub fn rank(
+        &self,
+        want: &Want<'_>,
+        vectors: Option<&dyn Neighbours>,
+        chances: Option<&Chances>,
+        eligible: &impl Fn(Doc) -> bool,
+    ) -> Vec<Recommended> {
+        let mut totals = self.totals(eligible);
+        if let Some(chances) = chances {
+            let best = totals.iter().fold(f32::MIN_POSITIVE, |best, (_, total)| best.max(*total));
+            for (doc, total) in &mut totals {
+                *total = chances.of(*doc).map_or(*total / best * chances.least(), |(chance, _)| chance);
+            }
+        }
+        let boosted = totals.into_iter().map(|(doc, total)| (doc, want.rules.boosted(doc, total)));
         let (buried, totals): (Vec<_>, Vec<_>) = boosted.partition(|(doc, _)| want.rules.buries(*doc));
         let mut best = top(totals, want.considered());
         if let Some(Diversity { lambda, cap, .. }) = want.diversity {
@@ -72,7 +90,7 @@ impl Blend {
         best.truncate(want.count);
         best.extend(top(buried, want.count - best.len()));
         let scores: Vec<Vec<f32>> = self.parts.iter().map(Part::scores).collect();
-        best.into_iter().map(|(doc, score)| self.explain(doc, score, &scores)).collect()
+        best.into_iter().map(|(doc, score)| self.explain(doc, score, &scores, chances)).collect()
     }
 
     /// What a source adds to a candidate's score.
@@ -81,7 +99,7 @@ impl Blend {
         part.scale * candidate.score * known().map_or(1.0, |(_, factor)| *factor)
     }
 
-    fn explain(&self, doc: Doc, score: f32, scores: &[Vec<f32>]) -> Recommended {
+    fn explain(&self, doc: Doc, score: f32, scores: &[Vec<f32>], chances: Option<&Chances>) -> Recommended {
         let mut stages = Vec::with_capacity(self.parts.len());
         let mut reason = Reason { code: Source::Popular.code(), sources: Vec::new() };
         let mut most = 0.0;
@@ -96,6 +114,8 @@ impl Blend {
                 reason = Reason { code: part.source.code(), sources: candidate.sources().collect() };
             }
         }
+        let ranked = chances.and_then(|chances| chances.of(doc));
+        stages.extend(ranked.map(|(chance, rank)| Stage { source: Source::Ranked, score: chance.into(), rank }));
         Recommended { doc, score: f64::from(score), stages, reason }
     }
 }

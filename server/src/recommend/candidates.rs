@@ -16,12 +16,16 @@ pub enum Source {
     Together,
     /// What is similar by vectors.
     Similar,
+    /// What looks similar.
+    LooksLike,
     /// What the user buys regularly.
     Again,
     /// What many want.
     Popular,
     /// What a network that read the history expects next.
     Next,
+    /// What a ranker thinks of what the others propose.
+    Ranked,
     /// What the shop wants.
     Pinned,
 }
@@ -33,9 +37,11 @@ impl Source {
             Self::Follows => "follows",
             Self::Together => "bought_together",
             Self::Similar => "similar",
+            Self::LooksLike => "looks_like",
             Self::Again => "buy_again",
             Self::Popular => "popular",
             Self::Next => "next",
+            Self::Ranked => "ranked",
             Self::Pinned => "pinned",
         }
     }
@@ -46,9 +52,12 @@ impl Source {
             Self::Follows => ReasonCode::Follows,
             Self::Together => ReasonCode::BoughtTogether,
             Self::Similar => ReasonCode::Similar,
+            Self::LooksLike => ReasonCode::LooksLike,
             Self::Again => ReasonCode::BuyAgain,
             Self::Popular => ReasonCode::Popular,
             Self::Next => ReasonCode::Next,
+            // It proposes nothing.
+            Self::Ranked => ReasonCode::Unspecified,
             Self::Pinned => ReasonCode::Pinned,
         }
     }

@@ -12,7 +12,7 @@ use super::RecommendOptions;
 use super::candidates::Candidates;
 use super::tally::Tally;
 use crate::Doc;
-use crate::behaviour::weight::is_visit;
+use crate::behaviour::weight::is_met;
 use crate::behaviour::{Behaviour, Entry, Person, Visit};
 
 /// Candidates that follow `sources` (items and their weights) in the histories of people other than `who`.
@@ -54,7 +54,7 @@ fn locate(actions: &[Entry], source: Doc, visit: Visit) -> Option<usize> {
 fn gather(near: &mut Tally<f32>, actions: &[Entry], place: usize, options: &RecommendOptions) {
     let source = actions[place].doc;
     let mut count = |entry: &Entry, weight: f32| {
-        if entry.doc != source && is_visit(entry.kind()) {
+        if entry.doc != source && is_met(entry.kind()) {
             *near.entry(entry.doc) += weight;
         }
     };

@@ -1,5 +1,5 @@
-//! The pipelines behind Recommend: candidates from several sources, blended, what must not be served left out last,
-//! made different from each other, and explained.
+//! The pipelines behind Recommend: candidates from several sources, blended, put in order by a ranker where there is one, what must not be
+//! served left out last, made different from each other, and explained.
 //!
 //! - [`next`]: what a network that read the history expects; [`follows`]: what users did next; [`together`]: what is in the same orders; [`similar`]: what is alike by vectors;
 //!   [`again`]: what the user buys regularly; [`popular`]: what many want.
@@ -10,7 +10,7 @@
 //! | target | sources |
 //! |---|---|
 //! | a user, a session | next, follows, together, similar, again (users only), popular; only popular for those unknown |
-//! | similar items | similar |
+//! | similar items | similar, or looks like |
 //! | bought together | together |
 //! | popular | popular |
 //!
@@ -34,6 +34,7 @@ mod tests;
 pub mod together;
 
 use roaring::RoaringBitmap;
+use rustc_hash::FxHashMap;
 use vitrine::v1::EventType;
 
 pub use candidates::Source;
@@ -54,8 +55,8 @@ use taste::Taste;
 pub enum Target<'a> {
     /// Somebody's history; nobody's: popular items.
     ForUser(Option<Person>),
-    /// Items like these.
-    SimilarTo(&'a [Doc]),
+    /// Items like these by the vectors, which are of that source.
+    SimilarTo(&'a [Doc], Source),
     /// What happened in a session, and in whose if that is known.
     ForSession(History<'a>, Option<Person>),
     /// Items bought in the same orders as these.
@@ -137,6 +138,32 @@ pub struct Stage {
     pub rank: u32,
 }
 
+/// How likely each item is wanted, as a ranker says: best first.
+#[derive(Clone, Debug)]
+pub struct Chances {
+    order: Vec<(Doc, f32)>,
+    places: FxHashMap<Doc, u32>,
+}
+
+impl Chances {
+    /// Of items in any order.
+    pub fn new(mut order: Vec<(Doc, f32)>) -> Self {
+        order.sort_unstable_by(candidates::best_first);
+        let places = order.iter().zip(1..).map(|(&(doc, _), place)| (doc, place)).collect();
+        Self { order, places }
+    }
+
+    /// An item's chance, and its place among them, from 1.
+    fn of(&self, doc: Doc) -> Option<(f32, u32)> {
+        let place = *self.places.get(&doc)?;
+        Some((self.order.get(place as usize - 1)?.1, place))
+    }
+
+    fn least(&self) -> f32 {
+        self.order.last().map_or(0.0, |last| last.1)
+    }
+}
+
 /// Makes recommendations from the state of a catalog at one moment.
 #[derive(Clone, Copy)]
 pub struct Recommender<'a> {
@@ -152,9 +179,32 @@ pub struct Recommender<'a> {
     pub options: &'a RecommendOptions,
 }
 
+/// Candidates from all sources, and what must not be served of them.
+#[derive(Debug)]
+pub struct Proposed {
+    blend: Blend,
+    exclude: RoaringBitmap,
+}
+
+impl Proposed {
+    /// The best so many candidates, as their sources order them.
+    pub fn best(&self, count: usize, want: &Want<'_>) -> Vec<Doc> {
+        self.blend.best(count, &|doc| self.may_serve(doc, want))
+    }
+
+    fn may_serve(&self, doc: Doc, want: &Want<'_>) -> bool {
+        want.allowed.contains(doc) && !self.exclude.contains(doc)
+    }
+}
+
 impl Recommender<'_> {
-    /// Proposes items.
+    /// Proposes items, and orders them as their sources do.
     pub fn recommend(&self, target: &Target<'_>, want: &Want<'_>) -> Ranking {
+        self.ranking(&self.propose(target, want), want, None)
+    }
+
+    /// Finds candidates.
+    pub fn propose(&self, target: &Target<'_>, want: &Want<'_>) -> Proposed {
         let (history, person) = match *target {
             Target::ForUser(Some(person)) => (self.behaviour.history(person), Some(person)),
             Target::ForSession(session, person) => (session, person),
@@ -171,10 +221,10 @@ impl Recommender<'_> {
                 again::again(history.actions, self.now_seconds(), self.options),
             ),
             Target::ForSession(..) => self.personal(&taste, person, want, &eligible),
-            Target::SimilarTo(docs) => {
+            Target::SimilarTo(docs, source) => {
                 let found =
                     self.vectors.map(|vectors| similar::similar(vectors, &alike(docs), want.allowed, self.options));
-                Blend::default().with(Source::Similar, 1.0, found.unwrap_or_default())
+                Blend::default().with(source, 1.0, found.unwrap_or_default())
             }
             Target::BoughtTogether(docs) => {
                 let depth = self.behaviour.options().orders_per_item;
@@ -186,9 +236,16 @@ impl Recommender<'_> {
                 Blend::default().with(Source::Popular, 1.0, popular::popular(&wanted, want.considered(), eligible))
             }
         };
-        let mut ranking = Ranking { results: blend.rank(want, self.vectors, &eligible), relaxed: false };
+        Proposed { blend, exclude }
+    }
+
+    /// Orders candidates, by the chances of those that a ranker has judged.
+    pub fn ranking(&self, proposed: &Proposed, want: &Want<'_>, chances: Option<&Chances>) -> Ranking {
+        let eligible = |doc| proposed.may_serve(doc, want);
+        let results = proposed.blend.rank(want, self.vectors, chances, &eligible);
+        let mut ranking = Ranking { results, relaxed: false };
         if let Some(beyond) = want.beyond {
-            self.relax(&mut ranking, want, &(beyond - &exclude));
+            self.relax(&mut ranking, want, &(beyond - &proposed.exclude));
         }
         pin(&mut ranking.results, want, &eligible);
         ranking
@@ -241,6 +298,7 @@ impl Recommender<'_> {
         let found = popular::popular(&wanted, missing, eligible);
         let mut more = Blend::default().with(Source::Popular, 1.0, found).rank(
             &Want { diversity: None, ..*want },
+            None,
             None,
             &eligible,
         );

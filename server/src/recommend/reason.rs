@@ -25,9 +25,11 @@ impl Reason {
         match (self.code, titles) {
             (ReasonCode::BoughtTogether, Some(titles)) => format!("bought with {titles}"),
             (ReasonCode::Similar, Some(titles)) => format!("similar to {titles}"),
+            (ReasonCode::LooksLike, Some(titles)) => format!("looks like {titles}"),
             (ReasonCode::Follows, Some(titles)) => format!("often next after {titles}"),
             (ReasonCode::BoughtTogether, None) => "bought together".to_owned(),
             (ReasonCode::Similar, None) => "similar".to_owned(),
+            (ReasonCode::LooksLike, None) => "looks alike".to_owned(),
             (ReasonCode::Follows, None) => "often next".to_owned(),
             (ReasonCode::BuyAgain, _) => "bought regularly".to_owned(),
             (ReasonCode::Next, Some(titles)) => format!("likely next after {titles}"),

@@ -6,7 +6,7 @@ use vitrine::v1::EventType;
 
 use super::RecommendOptions;
 use crate::Doc;
-use crate::behaviour::weight::is_visit;
+use crate::behaviour::weight::is_met;
 use crate::behaviour::{Entry, History};
 
 /// What a history says. See the [module](self).
@@ -33,7 +33,7 @@ impl Taste {
         taste.refused = refused(history);
         let mut met = RoaringBitmap::new();
         let mut weight = 1.0;
-        for entry in history.actions.iter().rev().filter(|entry| is_visit(entry.kind())) {
+        for entry in history.actions.iter().rev().filter(|entry| is_met(entry.kind())) {
             if taste.sources.len() >= options.source_items {
                 break;
             }

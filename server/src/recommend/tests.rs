@@ -187,7 +187,7 @@ fn too_narrow_a_filter_is_relaxed_only_if_asked_and_says_so() {
 #[test]
 fn similar_items_leave_out_the_items_themselves() {
     let shop = Shop::new();
-    let ranking = shop.recommend(&Target::SimilarTo(&[10, 20]), &shop.want(4));
+    let ranking = shop.recommend(&Target::SimilarTo(&[10, 20], Source::Similar), &shop.want(4));
     assert_eq!(docs(&ranking).into_iter().collect::<RoaringBitmap>(), RoaringBitmap::from_iter([9, 11, 19, 21]));
     let reason = ranking.results.iter().find(|result| result.doc == 19).map(|result| &result.reason);
     assert_eq!(reason, Some(&Reason { code: ReasonCode::Similar, sources: vec![20, 10] }));
@@ -228,7 +228,7 @@ fn targets<'a>(shop: &Shop, docs: &'a [Doc]) -> [Target<'a>; 5] {
     [
         Target::ForUser(person),
         Target::ForUser(None),
-        Target::SimilarTo(docs),
+        Target::SimilarTo(docs, Source::Similar),
         Target::BoughtTogether(docs),
         Target::Popular(None),
     ]

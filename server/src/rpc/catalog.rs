@@ -1,4 +1,5 @@
-//! `CatalogService`: catalogs and the items in them. Imports are in [`super::import`], controls in [`super::control`].
+//! `CatalogService`: catalogs and the items in them. Imports are in [`super::import`], controls in [`super::control`],
+//! pictures in [`super::pictures`].
 
 use std::{pin::Pin, sync::Arc};
 
@@ -7,14 +8,14 @@ use tokio::{sync::mpsc, task};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 use vitrine::v1::{
-    Catalog, Control, CreateCatalogRequest, DeleteControlRequest, DeleteItemRequest, Event, ExportEventsRequest,
-    GetCatalogRequest, GetControlRequest, GetItemRequest, ImportEventsRequest, ImportItemsRequest, ImportProgress,
-    IndexStatus, Item, ListCatalogsRequest, ListCatalogsResponse, ListControlsRequest, ListControlsResponse,
-    ListItemsRequest, ListItemsResponse, PutControlRequest, UpsertItemsRequest, UpsertItemsResponse,
-    catalog_service_server::CatalogService,
+    Catalog, Control, CreateCatalogRequest, DeleteControlRequest, DeleteItemRequest, DeletePictureRequest, Event,
+    ExportEventsRequest, GetCatalogRequest, GetControlRequest, GetItemRequest, GetPictureRequest, ImportEventsRequest,
+    ImportItemsRequest, ImportProgress, IndexStatus, Item, ListCatalogsRequest, ListCatalogsResponse,
+    ListControlsRequest, ListControlsResponse, ListItemsRequest, ListItemsResponse, Picture, PutControlRequest,
+    PutPictureRequest, UpsertItemsRequest, UpsertItemsResponse, catalog_service_server::CatalogService,
 };
 
-use super::{App, control, import, log_status, now_ms, timestamp};
+use super::{App, control, import, log_status, now_ms, pictures, timestamp};
 use crate::{
     catalog::{catalogs::CatalogsError, export::EventPages, items::Table},
     check,
@@ -139,6 +140,18 @@ impl CatalogService for App {
         if existed || request.allow_missing { Ok(Response::new(())) } else { Err(no_item(&id)) }
     }
 
+    async fn put_picture(&self, request: Request<PutPictureRequest>) -> Result<Response<()>, Status> {
+        pictures::put(self, request.into_inner()).await
+    }
+
+    async fn get_picture(&self, request: Request<GetPictureRequest>) -> Result<Response<Picture>, Status> {
+        pictures::get(self, request.into_inner()).await
+    }
+
+    async fn delete_picture(&self, request: Request<DeletePictureRequest>) -> Result<Response<()>, Status> {
+        pictures::delete(self, request.into_inner()).await
+    }
+
     async fn import_items(
         &self,
         request: Request<Streaming<ImportItemsRequest>>,
@@ -184,7 +197,8 @@ impl CatalogService for App {
 }
 
 impl App {
-    fn item(&self, name: &str) -> Result<(Arc<Shop>, String), Status> {
+    /// The catalog and the id of an item's name.
+    pub(super) fn item(&self, name: &str) -> Result<(Arc<Shop>, String), Status> {
         let (catalog, id) = check::item_name("name", name)?;
         Ok((self.shop_of(&catalog)?, id))
     }
@@ -274,10 +288,11 @@ fn describe(shop: &Shop) -> Catalog {
         lexical_index: Some(IndexStatus { indexed_items: shop.lexical().len() as i64, lag: shop.lexical_lag() as i64 }),
         vector_indexes: shop.vector_statuses(),
         created: Some(timestamp(created)),
+        picture_count: catalog.picture_count() as i64,
     }
 }
 
-fn no_item(id: &str) -> Status {
+pub(super) fn no_item(id: &str) -> Status {
     not_found("item", id, "`vitrine items list` shows what there is")
 }
 

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use futures_util::FutureExt as _;
+use bytes::Bytes;
+use futures_util::{FutureExt as _, future::join_all};
 use tokio::sync::mpsc;
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Response, Status, Streaming};
@@ -16,12 +17,15 @@ use super::{App, catalog::create_status, log_status, now_ms};
 use crate::{
     check,
     error::{Violations, internal, invalid},
+    image_encoder::picture,
     log::{Appended, Change, ImportPosition},
     serving::Shop,
 };
 
-/// How many lines are appended together at the most.
+/// How many lines are appended together at the most,
 const CHUNK: usize = 2_000;
+/// and how many bytes of pictures, before the last.
+const CHUNK_BYTES: usize = 16 << 20;
 const MAX_IMPORT_ID_CHARS: usize = 256;
 
 /// A message of either import: its start, or a line and its position.
@@ -36,8 +40,8 @@ pub enum Message {
 
 /// What a line holds.
 pub enum Line {
-    /// An item. Absent: the message lacked it.
-    Item(Option<Box<Item>>),
+    /// An item and its picture. Absent: the message lacked it.
+    Item(Option<Box<Item>>, Bytes),
     /// An event. Absent: the message lacked it.
     Event(Option<Box<Event>>),
 }
@@ -47,7 +51,7 @@ impl From<ImportItemsRequest> for Message {
         match request.message {
             Some(import_items_request::Message::Start(start)) => Self::Start(start),
             Some(import_items_request::Message::Item(line)) => {
-                Self::Line(line.position, Line::Item(line.item.map(Box::new)))
+                Self::Line(line.position, Line::Item(line.item.map(Box::new), line.picture))
             }
             None => Self::Empty,
         }
@@ -125,6 +129,9 @@ struct Import {
 #[derive(Default)]
 struct Chunk {
     changes: Vec<Change>,
+    /// Each with its position and its item's id.
+    pictures: Vec<(i64, String, Bytes)>,
+    picture_bytes: usize,
     errors: Vec<ImportError>,
     lines: usize,
     last: i64,
@@ -159,7 +166,8 @@ impl Import {
                 if at > resumed_at {
                     chunk.add(at, line);
                 }
-                next = if chunk.lines < CHUNK { requests.next().now_or_never().flatten() } else { None };
+                let room = chunk.lines < CHUNK && chunk.picture_bytes < CHUNK_BYTES;
+                next = if room { requests.next().now_or_never().flatten() } else { None };
             }
             if chunk.lines > 0 {
                 let progress = self.append(chunk).await?;
@@ -171,12 +179,15 @@ impl Import {
         Ok(())
     }
 
-    async fn append(&mut self, chunk: Chunk) -> Result<ImportProgress, Status> {
+    async fn append(&mut self, mut chunk: Chunk) -> Result<ImportProgress, Status> {
+        let lines = chunk.changes.len();
+        chunk.read_pictures().await;
         let import = self.resumable.clone().map(|id| ImportPosition { id, position: chunk.last as u64 });
         let appended = self.shop.catalog().append_import(chunk.changes, import).await.map_err(log_status)?;
         let progress = &mut self.progress;
         progress.durable_position = chunk.last;
-        for result in appended {
+        // A picture is counted with its item.
+        for result in appended.into_iter().take(lines) {
             match result {
                 Appended::Accepted { unknown, .. } => {
                     progress.accepted_count += 1;
@@ -190,19 +201,40 @@ impl Import {
 }
 
 impl Chunk {
+    /// Puts the pictures behind the items. An item whose picture cannot be used is recorded without it.
+    async fn read_pictures(&mut self) {
+        let pictures = std::mem::take(&mut self.pictures).into_iter();
+        let read = pictures.map(|(position, id, data)| async move { (position, id, picture::kept(data).await) });
+        for (position, id, kept) in join_all(read).await {
+            match kept {
+                Ok(data) => self.changes.push(Change::PutPicture(id, data)),
+                Err(error) => {
+                    let mut violations = Violations::default();
+                    violations.add("picture", error.to_string());
+                    self.errors.push(ImportError { position, violations: violations.into_messages() });
+                }
+            }
+        }
+        self.errors.sort_by_key(|error| error.position);
+    }
+
     fn add(&mut self, position: i64, line: Line) {
         let now = now_ms();
         let mut violations = Violations::default();
         let change = match line {
-            Line::Item(Some(item)) => {
+            Line::Item(Some(item), picture) => {
                 check::item(&mut violations, "", &item, now);
+                if violations.is_empty() && !picture.is_empty() {
+                    self.picture_bytes += picture.len();
+                    self.pictures.push((position, item.id.clone(), picture));
+                }
                 Some(Change::UpsertItem(*item))
             }
             Line::Event(Some(event)) => {
                 check::event(&mut violations, "", &event, check::EventUse::Recorded, now);
                 Some(Change::Event(*event))
             }
-            Line::Item(None) | Line::Event(None) => {
+            Line::Item(None, _) | Line::Event(None) => {
                 violations.add("", "is empty");
                 None
             }

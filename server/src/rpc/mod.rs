@@ -23,20 +23,23 @@ use crate::{
     catalog::CatalogId,
     check,
     config::Config,
-    encoder::{EncoderError, Encoders, TEXT_EMBEDDING},
-    error::{self, exhausted, internal, invalid, not_found, out_of_time, unavailable},
+    encoder::{EncoderError, Encoders},
+    error::{self, exhausted, internal, invalid, no_model, not_found, out_of_time, unavailable},
     generator::Generators,
+    image_encoder::{IMAGE_EMBEDDING, ImageEncoders},
     log::LogError,
-    model::Managed,
+    model::{Managed, Model},
+    ranker::Rankers,
     registry_source::RegistrySource,
-    search::{SearchError, Semantic},
+    search::{Indexed, Pictorial, SearchError, Semantic},
     sequence::Sequencers,
-    serving::{Shop, Shops},
+    serving::{Embedder, Shop, Shops},
     telemetry,
     token::{Attribution, Page, TokenError, Tokens, stable_hash},
     vector::VectorError,
 };
 
+mod alike;
 mod catalog;
 mod control;
 mod deadline;
@@ -47,10 +50,12 @@ mod inference;
 mod measure;
 mod model;
 mod next;
-mod picture;
+mod pictures;
 mod privacy;
+mod ranked;
 mod recommend;
 mod search;
+mod search_fields;
 
 pub use measure::MeasureLayer;
 
@@ -67,8 +72,12 @@ pub struct App {
     pub models: Arc<[Arc<dyn Managed>]>,
     /// The loaded text encoders.
     pub encoders: Arc<Encoders>,
+    /// The loaded image encoders, if there is a model for it.
+    pub image_encoders: Option<Arc<ImageEncoders>>,
     /// The loaded sequence models, if there is one.
     pub sequencers: Option<Arc<Sequencers>>,
+    /// The loaded rankers, if there is a model for it.
+    pub rankers: Option<Arc<Rankers>>,
     /// The loaded generators of pictures, if there is a model for it.
     pub generators: Option<Arc<Generators>>,
     /// Makes and checks tokens.
@@ -123,24 +132,20 @@ impl App {
         self.tokens.open_page(token, request).map_err(|error| invalid("page_token", error.to_string()))
     }
 
-    /// The encoder that answers and its vectors of this shop, resolved once for a whole answer.
-    /// The outer error is the caller's: it selected a version that is not loaded.
+    /// The text encoder that answers and its vectors of this shop: see [`indexed`].
     fn semantic(&self, shop: &Shop, context: &RequestContext) -> Result<Result<Semantic, EncoderError>, Status> {
-        let selector = context.model_selector.get(TEXT_EMBEDDING).map(String::as_str);
-        match self.encoders.resolve(selector).map_err(EncoderError::from) {
-            Ok(encoder) => match shop.generation(&encoder) {
-                Some(generation) => Ok(Ok((encoder, generation))),
-                None => {
-                    Ok(Err(EncoderError::NotLoaded { detail: "its vectors of this catalog are not open yet".into() }))
-                }
-            },
-            Err(error) if selector.is_some() => Err(not_found(
-                "model version",
-                selector.unwrap_or_default(),
-                &format!("{error}; `vitrine models list` shows what is loaded"),
-            )),
-            Err(error) => Ok(Err(error)),
-        }
+        indexed(&self.encoders, shop, context)
+    }
+
+    /// The image encoder that answers and its vectors of this shop: see [`indexed`]. No model for it is an error.
+    fn pictorial(&self, shop: &Shop, context: &RequestContext) -> Result<Result<Pictorial, EncoderError>, Status> {
+        let encoders = self.image_encoders.as_ref().ok_or_else(|| {
+            no_model(
+                IMAGE_EMBEDDING,
+                "publish a version of such a model, and name it in `image_encoder.model` of the configuration",
+            )
+        })?;
+        indexed(encoders, shop, context)
     }
 
     /// Waits for a place among the queries that run, up to the deadline.
@@ -174,6 +179,28 @@ impl App {
         };
         metrics::counter!(telemetry::BAD_ATTRIBUTION, "reason" => reason).increment(1);
         false
+    }
+}
+
+/// The version of a model that answers and its vectors of this shop, resolved once for a whole answer.
+/// The outer error is the caller's: it selected a version that is not loaded.
+fn indexed<E: Embedder>(
+    model: &Model<E>,
+    shop: &Shop,
+    context: &RequestContext,
+) -> Result<Result<Indexed<E>, EncoderError>, Status> {
+    let selector = context.model_selector.get(E::TASK).map(String::as_str);
+    match model.resolve(selector).map_err(EncoderError::from) {
+        Ok(encoder) => match shop.generation(&*encoder) {
+            Some(generation) => Ok(Ok((encoder, generation))),
+            None => Ok(Err(EncoderError::NotLoaded { detail: "its vectors of this catalog are not open yet".into() })),
+        },
+        Err(error) if selector.is_some() => Err(not_found(
+            "model version",
+            selector.unwrap_or_default(),
+            &format!("{error}; `vitrine models list` shows what is loaded"),
+        )),
+        Err(error) => Ok(Err(error)),
     }
 }
 
@@ -243,6 +270,7 @@ fn search_status(error: SearchError) -> Status {
     match error {
         SearchError::Encoder(error) => encoder_status(error),
         SearchError::Vector(error) => vector_status(error),
+        SearchError::Picture(error) => pictures::unusable("image.data", &error),
         error @ (SearchError::Lexical(_) | SearchError::Thread(_)) => internal(error),
     }
 }

@@ -7,19 +7,19 @@ use vitrine::v1::{Degraded, DegradedReason, RecommendRequest, RequestContext, re
 
 use super::{App, now_ms, recommend::Seen};
 use crate::{
-    behaviour::{History, Session, weight::is_visit},
+    behaviour::{History, Session, weight::is_met},
     error::not_found,
     model::{NotLoaded, Pinned},
     sequence::{Expected, Places, SEQUENCE_RECOMMENDATION, Sequencer},
     serving::Shop,
 };
 
-/// What a sequence model expects next, and why there is none though there should be.
+/// What a sequence model expects next, and what it lacks.
 #[derive(Default)]
 pub struct Next {
     /// What it expects.
     pub expected: Option<Expected>,
-    /// Why there is none.
+    /// Why there is none though there should be, or less than there could be.
     pub degraded: Vec<Degraded>,
 }
 
@@ -57,20 +57,31 @@ pub async fn next(
         Some(Ok(sequencer)) => sequencer,
     };
     let places = shop.places(&sequencer);
+    let degraded = outdated(shop, &places).into_iter().collect();
     let history = history(shop, request, &places, sequencer.max_length());
     if history.is_empty() {
         return Next::default();
     }
     match Expected::after(history, &sequencer, places, request.explain, deadline).await {
-        Ok(expected) => Next { expected: Some(expected), degraded: Vec::new() },
+        Ok(expected) => Next { expected: Some(expected), degraded },
         Err(error) => without(error.to_string()),
     }
+}
+
+/// Says so when a sequence model does not know a third of the items or more.
+fn outdated(shop: &Shop, places: &Places) -> Option<Degraded> {
+    let table = shop.catalog().items.read();
+    let (known, all) = (places.count(&table), table.len() as u64);
+    (all > 0 && 3 * known <= 2 * all).then(|| Degraded {
+        reason: DegradedReason::SequenceModelOutdated as i32,
+        detail: format!("the sequence model knows {known} of {all} items; the others come from other sources only"),
+    })
 }
 
 /// What the user or the session did last, as far as a sequence model knows it.
 fn history(shop: &Shop, request: &RecommendRequest, places: &Places, most: usize) -> Vec<u32> {
     let visits = |history: History<'_>| {
-        let visits = history.actions.iter().filter(|entry| is_visit(entry.kind()));
+        let visits = history.actions.iter().filter(|entry| is_met(entry.kind()));
         places.history(visits.map(|entry| entry.doc), most)
     };
     if let Some(Asked::ForSession(inline)) = &request.target {

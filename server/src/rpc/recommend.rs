@@ -1,34 +1,40 @@
 //! Recommend: checks the request, runs the pipeline on the catalog's state of this moment, and cuts a page.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use prost::Message as _;
 use roaring::RoaringBitmap;
 use tonic::{Request, Response, Status};
 use vitrine::v1::{
-    Degraded, DegradedReason, EventType, ForSession, ItemView, Placement, Reason, ReasonCode, RecommendRequest,
-    RecommendResponse, Recommendation, ServedBy, StageScore, recommend_request::Target as Asked,
+    Degraded, DegradedReason, EventType, ForSession, ItemView, Likeness, Placement, Reason, ReasonCode,
+    RecommendRequest, RecommendResponse, Recommendation, ServedBy, StageScore, recommend_request::Target as Asked,
 };
 
 use super::{
-    App, context,
+    App,
+    alike::{Alike, alike},
+    context,
     deadline::deadline,
     next::{Next, next, sequencer},
     now_ms, present,
-    search::{allowed, diversify},
+    ranked::{Judged, ranker},
+    search,
+    search_fields::diversify,
 };
 use crate::{
     Doc,
     behaviour::Session,
     catalog::items::Table,
     check, config,
+    control::Rules,
     error::{Violations, internal, not_found},
     filter::Filter,
+    model::{NotLoaded, Pinned},
+    ranker::Ranker,
     recommend::{
         Diversity, Interacted, Neighbours, RecommendOptions, Recommended, Recommender, Source, Target, Want,
         candidates::REASONS,
     },
-    search::{self, Semantic},
     serving::Shop,
     telemetry::timed,
     token::{Page, stable_hash},
@@ -45,7 +51,7 @@ const MAX_SHOWN: usize = 1_000;
 struct Checked {
     page_size: usize,
     filter: Filter,
-    diversity: Option<search::Diversity>,
+    diversity: Option<crate::search::Diversity>,
     types: Vec<EventType>,
     window_seconds: Option<u32>,
     shown: Vec<Doc>,
@@ -59,17 +65,18 @@ pub async fn recommend(app: &App, request: Request<RecommendRequest>) -> Result<
     let request = request.into_inner();
     let (context, shop) = context(app, request.context.as_ref())?;
     let checked = check_request(app, &request)?;
-    let semantic = app.semantic(&shop, context)?;
+    let alike = alike(app, &shop, context, &request)?;
     let sequencer = sequencer(app, context)?;
+    let ranker = ranker(app, context, &request)?;
     if request.validate_only {
         return Ok(Response::new(RecommendResponse::default()));
     }
     let permit = app.admit_query(deadline).await?;
     let next = next(&shop, &request, sequencer, deadline).await;
+    let asked = Asking { alike, next, ranker, deadline };
     let app = app.clone();
-    let answer = tokio::task::spawn_blocking(move || {
-        timed("recommend", || answer(&app, &shop, &request, &checked, semantic.ok().as_ref(), next))
-    });
+    let answer =
+        tokio::task::spawn_blocking(move || timed("recommend", || answer(&app, &shop, &request, &checked, asked)));
     let answer = answer.await.map_err(internal)?;
     drop(permit);
     answer.map(Response::new)
@@ -100,6 +107,10 @@ fn check_request(app: &App, request: &RecommendRequest) -> Result<Checked, Statu
         window_seconds = window(v, "exclude_interacted.window_seconds", exclude.window_seconds);
     }
     check_target(v, request);
+    check::enumeration::<Likeness>(v, "likeness", request.likeness, "MEANING or PICTURE");
+    if request.likeness != 0 && !matches!(request.target, Some(Asked::SimilarToItems(_))) {
+        v.add("likeness", "is only for a request with `similar_to_items`");
+    }
     violations.into_result()?;
     let bound = RecommendRequest { page_size: 0, page_token: String::new(), ..request.clone() };
     let hash = stable_hash(bound.encode_to_vec());
@@ -154,6 +165,45 @@ fn window(v: &mut Violations, field: &str, seconds: i64) -> Option<u32> {
     u32::try_from(seconds).ok().filter(|&seconds| seconds > 0)
 }
 
+impl Checked {
+    fn want<'a>(
+        &'a self,
+        request: &RecommendRequest,
+        allowed: &'a RoaringBitmap,
+        beyond: Option<&'a RoaringBitmap>,
+        exclude: &'a RoaringBitmap,
+        rules: &'a Rules,
+        table: &'a Table,
+    ) -> Want<'a> {
+        Want {
+            // One more than the page tells whether there is another page.
+            count: self.page_size + 1,
+            allowed,
+            beyond,
+            exclude,
+            exclude_interacted: request
+                .exclude_interacted
+                .as_ref()
+                .map(|_| Interacted { types: &self.types, window_seconds: self.window_seconds }),
+            diversity: self.diversity.as_ref().map(|diversity| Diversity {
+                lambda: diversity.lambda,
+                candidates: diversity.candidates,
+                cap: diversity.cap.as_ref().map(|cap| (cap, table.columns())),
+            }),
+            rules,
+        }
+    }
+}
+
+/// What was resolved and asked for before an answer is made.
+struct Asking {
+    alike: Alike,
+    next: Next,
+    /// Where a ranker is to put candidates in order.
+    ranker: Option<Result<Pinned<Ranker>, NotLoaded>>,
+    deadline: Instant,
+}
+
 /// Ids of a target, parted into items that exist and others.
 #[derive(Default)]
 struct Known {
@@ -179,82 +229,89 @@ impl Known {
     }
 }
 
+/// Recommends from the state of this moment. Blocks: while a ranker is asked nothing of the catalog is held.
 fn answer(
     app: &App,
     shop: &Shop,
     request: &RecommendRequest,
     checked: &Checked,
-    semantic: Option<&Semantic>,
-    next: Next,
+    asked: Asking,
 ) -> Result<RecommendResponse, Status> {
-    let table = shop.catalog().items.read();
-    let behaviour = shop.catalog().behaviour.read();
-    let context = request.context.clone().unwrap_or_default();
-    let person = behaviour.person(&context.user_id, &context.visitor_id);
+    let Asking { alike, next, ranker, deadline } = asked;
     let now = now_ms();
-    let (mut allowed, mut beyond) = (allowed(&table, &checked.filter), None);
-    let mut rules = shop.controls().rules(placement(request), None, now, &table, table.servable());
-    allowed -= &rules.hidden;
-    if request.strict_filter == Some(false) && !checked.filter.is_empty() {
-        beyond = Some(table.servable() - &rules.hidden);
-    }
-    let mut known = Known::default();
-    let session;
     let mut degraded = next.degraded;
-    let target = match &request.target {
-        Some(Asked::SimilarToItems(list)) => {
-            known = Known::of(&table, &list.ids)?;
-            degraded.extend(without_vectors(semantic));
-            Target::SimilarTo(&known.docs)
-        }
-        Some(Asked::BoughtTogether(list)) => {
-            known = Known::of(&table, &list.ids)?;
-            Target::BoughtTogether(&known.docs)
-        }
-        Some(Asked::ForSession(inline)) => {
-            let seen = Seen::of(&table, inline);
-            known.missing = seen.missing;
-            session = Session::new(inline.events.iter().zip(seen.docs.iter().map(Vec::as_slice)), now);
-            Target::ForSession(session.history(), person)
-        }
-        Some(Asked::Popular(popular)) => {
-            if !popular.category.is_empty() {
-                let within = table.columns().evaluate(&Filter::in_category(&popular.category));
-                allowed &= &within;
-                beyond = beyond.map(|beyond| beyond & within);
-            }
-            Target::Popular(u32::try_from(popular.window_seconds).ok().filter(|&seconds| seconds > 0))
-        }
-        Some(Asked::ForUser(_)) | None => Target::ForUser(person),
-    };
-    let mut exclude: RoaringBitmap = checked.shown.iter().copied().collect();
-    exclude.extend(request.exclude_items.iter().filter_map(|id| table.doc(id)));
-    exclude.extend(known.docs.iter().copied());
-    let vectors = semantic.map(|(_, generation)| generation.index().as_ref() as &dyn Neighbours);
-    // The places of the pages before are taken.
-    rules.pins.iter_mut().for_each(|(place, _)| *place = place.saturating_sub(checked.shown.len()));
+    let mut rules;
+    let (mut allowed, mut beyond, mut exclude): (RoaringBitmap, _, RoaringBitmap);
+    let mut known = Known::default();
     let options = options(&app.config.recommend);
+    let vectors = alike.vectors.as_ref().map(|(index, _)| index.as_ref() as &dyn Neighbours);
     let scores = next.expected.as_ref().map(|expected| expected.scores.as_slice());
-    let recommender = Recommender { behaviour: &behaviour, next: scores, vectors, now_ms: now, options: &options };
-    let want = Want {
-        // One more than the page tells whether there is another page.
-        count: checked.page_size + 1,
-        allowed: &allowed,
-        beyond: beyond.as_ref(),
-        exclude: &exclude,
-        exclude_interacted: request
-            .exclude_interacted
-            .as_ref()
-            .map(|_| Interacted { types: &checked.types, window_seconds: checked.window_seconds }),
-        diversity: checked.diversity.as_ref().map(|diversity| Diversity {
-            lambda: diversity.lambda,
-            candidates: diversity.candidates,
-            cap: diversity.cap.as_ref().map(|cap| (cap, table.columns())),
-        }),
-        rules: &rules,
+    let (proposed, judged) = {
+        let table = shop.catalog().items.read();
+        let behaviour = shop.catalog().behaviour.read();
+        let context = request.context.clone().unwrap_or_default();
+        let person = behaviour.person(&context.user_id, &context.visitor_id);
+        (allowed, beyond) = (search::allowed(&table, &checked.filter), None);
+        rules = shop.controls().rules(placement(request), None, now, &table, table.servable());
+        allowed -= &rules.hidden;
+        if request.strict_filter == Some(false) && !checked.filter.is_empty() {
+            beyond = Some(table.servable() - &rules.hidden);
+        }
+        let session;
+        let target = match &request.target {
+            Some(Asked::SimilarToItems(list)) => {
+                known = Known::of(&table, &list.ids)?;
+                degraded.extend(alike.degraded);
+                Target::SimilarTo(&known.docs, alike.source)
+            }
+            Some(Asked::BoughtTogether(list)) => {
+                known = Known::of(&table, &list.ids)?;
+                Target::BoughtTogether(&known.docs)
+            }
+            Some(Asked::ForSession(inline)) => {
+                let seen = Seen::of(&table, inline);
+                known.missing = seen.missing;
+                session = Session::new(inline.events.iter().zip(seen.docs.iter().map(Vec::as_slice)), now);
+                Target::ForSession(session.history(), person)
+            }
+            Some(Asked::Popular(popular)) => {
+                if !popular.category.is_empty() {
+                    let within = table.columns().evaluate(&Filter::in_category(&popular.category));
+                    allowed &= &within;
+                    beyond = beyond.map(|beyond| beyond & within);
+                }
+                Target::Popular(u32::try_from(popular.window_seconds).ok().filter(|&seconds| seconds > 0))
+            }
+            Some(Asked::ForUser(_)) | None => Target::ForUser(person),
+        };
+        exclude = checked.shown.iter().copied().collect();
+        exclude.extend(request.exclude_items.iter().filter_map(|id| table.doc(id)));
+        exclude.extend(known.docs.iter().copied());
+        // The places of the pages before are taken.
+        rules.pins.iter_mut().for_each(|(place, _)| *place = place.saturating_sub(checked.shown.len()));
+        let want = checked.want(request, &allowed, beyond.as_ref(), &exclude, &rules, &table);
+        let recommender = Recommender { behaviour: &behaviour, next: scores, vectors, now_ms: now, options: &options };
+        let proposed = recommender.propose(&target, &want);
+        let judged = ranker.map(|ranker| {
+            let history = match target {
+                Target::ForSession(history, _) => history,
+                _ => person.map(|person| behaviour.history(person)).unwrap_or_default(),
+            };
+            let best = proposed.best(app.config.recommend.ranked, &want);
+            Judged::new(ranker, best, &history, &context, &table, now)
+        });
+        (proposed, judged)
     };
-    let mut ranking = recommender.recommend(&target, &want);
+    let (chances, ranked_by) = judged.and_then(|judged| judged.ask(deadline, &mut degraded)).unzip();
+
+    let table = shop.catalog().items.read();
+    let want = checked.want(request, &allowed, beyond.as_ref(), &exclude, &rules, &table);
+    let behaviour = shop.catalog().behaviour.read();
+    let recommender = Recommender { behaviour: &behaviour, next: scores, vectors, now_ms: now, options: &options };
+    let mut ranking = recommender.ranking(&proposed, &want, chances.as_ref());
     drop(behaviour);
+    // What became unavailable since the candidates were found is not served.
+    ranking.results.retain(|result| table.servable().contains(result.doc));
     let more = ranking.results.len() > checked.page_size;
     ranking.results.truncate(checked.page_size);
     if let Some(expected) = next.expected.as_ref().filter(|_| request.explain) {
@@ -270,9 +327,10 @@ fn answer(
     }
     let used =
         |source: Source| ranking.results.iter().any(|result| result.stages.iter().any(|stage| stage.source == source));
-    let encoder = semantic.filter(|_| used(Source::Similar)).map(|(encoder, _)| encoder.served_by());
+    let encoder = alike.vectors.as_ref().filter(|_| used(alike.source)).map(|(_, by)| by.clone());
     let sequencer = next.expected.as_ref().filter(|_| used(Source::Next)).map(|expected| expected.by.clone());
-    let served_by: Vec<ServedBy> = encoder.into_iter().chain(sequencer).collect();
+    let ranker = ranked_by.filter(|_| used(Source::Ranked));
+    let served_by: Vec<ServedBy> = encoder.into_iter().chain(sequencer).chain(ranker).collect();
     let mut shown = checked.shown.clone();
     let before = shown.len();
     shown.extend(ranking.results.iter().map(|result| result.doc));
@@ -301,7 +359,7 @@ fn answer(
 }
 
 fn options(weights: &config::Recommend) -> RecommendOptions {
-    let &config::Recommend { next, follows, together, similar, again, popular } = weights;
+    let &config::Recommend { next, follows, together, similar, again, popular, ranked: _ } = weights;
     RecommendOptions { next, follows, together, similar, again, popular, ..RecommendOptions::default() }
 }
 
@@ -342,16 +400,6 @@ impl Seen {
             })
             .collect();
         Self { docs, missing }
-    }
-}
-
-fn without_vectors(semantic: Option<&Semantic>) -> Vec<Degraded> {
-    match semantic {
-        Some((_, generation)) => generation.incomplete().into_iter().collect(),
-        None => vec![Degraded {
-            reason: DegradedReason::EncoderUnavailable as i32,
-            detail: "similar items are found by vectors, and no text encoder is available".into(),
-        }],
     }
 }
 

@@ -6,37 +6,32 @@ use prost::Message as _;
 use roaring::RoaringBitmap;
 use tonic::{Request, Response, Status};
 use vitrine::v1::{
-    Facet, FacetRequest, ItemView, Personalize, Placement, SearchMode, SearchRequest, SearchResponse, SearchResult,
-    Spelling, TotalSizeRelation, Variant, fusion, search_request,
+    Facet, FacetRequest, ItemView, Placement, SearchMode, SearchRequest, SearchResponse, SearchResult, Spelling,
+    TotalSizeRelation, Variant,
 };
 
-use super::{App, context, deadline::deadline, now_ms, picture, present, search_status};
+use super::{
+    App, context,
+    deadline::deadline,
+    now_ms, present,
+    search_fields::{check_facets, diversify, fusion_method, group_by, personal, query, with_picture},
+    search_status,
+};
 use crate::{
     Doc,
     catalog::items::Table,
-    check, config,
+    check,
     control::parse_boosts,
-    error::{Violations, internal, invalid, no_model},
-    filter::{Filter, Key, OrderBy},
+    error::{Violations, internal, invalid},
+    filter::{Filter, OrderBy},
     lexical::LexicalQuery,
-    recommend::{RecommendOptions, taste::Taste},
-    search::{self, Diversity, Plan, Query, Ranking, cap::Cap, fusion::Method, personal::Personal},
+    search::{self, Plan, Ranking, Resolved},
     serving::Shop,
     token::{Page, stable_hash},
 };
 
 const DEFAULT_PAGE: usize = 10;
-const MAX_FACETS: usize = 20;
-const MAX_FACET_VALUES: i32 = 300;
-/// Results that may be ordered anew, by who searches or to differ from each other.
-const MAX_REORDERED: i32 = 1_000;
-const DEFAULT_REORDERED: usize = 100;
-const DEFAULT_PERSONAL: f64 = 0.3;
-
 const MAX_BOOSTS: usize = 20;
-/// Of results that share a value.
-const MAX_CAP: i32 = 100;
-const MAX_GROUP: i32 = 100;
 
 /// What of a request the pipeline does not need.
 struct Checked {
@@ -54,12 +49,10 @@ pub async fn search(app: &App, request: Request<SearchRequest>) -> Result<Respon
     let request = request.into_inner();
     let (context, shop) = context(app, request.context.as_ref())?;
     let checked = check_request(app, &shop, &request, deadline)?;
-    if matches!(request.query, Some(search_request::Query::Image(_))) {
-        return Err(no_model("image-embedding", "publish a version of such a model to the registry"));
-    }
-    let semantic = app.semantic(&shop, context)?;
+    let pictorial = checked.plan.query.picture.as_ref().map(|_| app.pictorial(&shop, context)).transpose()?;
+    let resolved = Resolved { semantic: app.semantic(&shop, context)?, pictorial };
     let permit = app.admit_query(deadline).await?;
-    let retrieved = search::retrieve(&shop, semantic, &checked.plan).await.map_err(search_status)?;
+    let retrieved = search::retrieve(&shop, resolved, &checked.plan).await.map_err(search_status)?;
     let app = app.clone();
     // All the rest in one go: each hand-over to another thread is a wait where processors are busy.
     let answer = tokio::task::spawn_blocking(move || {
@@ -99,7 +92,8 @@ fn check_request(app: &App, shop: &Shop, request: &SearchRequest, deadline: Inst
     } else {
         OrderBy::parse(&request.order_by).map_err(|error| v.add("order_by", error.to_string())).ok()
     };
-    let (fusion, [lexical_weight, semantic_weight]) = fusion_method(v, request, defaults);
+    let (fusion, weights) = fusion_method(v, request, defaults);
+    let [lexical_weight, semantic_weight, picture_weight] = with_picture(v, request, weights);
     let diversity = request.diversity.as_ref().and_then(|diversity| diversify(v, diversity));
     let personal = request.personalize.as_ref().and_then(|personalize| personal(v, personalize, request, shop));
     check_facets(v, &request.facets);
@@ -116,8 +110,7 @@ fn check_request(app: &App, shop: &Shop, request: &SearchRequest, deadline: Inst
     let filter = canonical.and(filter);
     let table = shop.catalog().items.read();
     let mut allowed = allowed(&table, &filter);
-    let text = if let Query::Text(text) = &query { Some(&**text) } else { None };
-    let mut rules = shop.controls().rules(Placement::Search, text, now_ms(), &table, &allowed);
+    let mut rules = shop.controls().rules(Placement::Search, query.text.as_deref(), now_ms(), &table, &allowed);
     rules.add_boosts(&boosts, &table);
     drop(table);
     allowed -= &rules.hidden;
@@ -129,6 +122,7 @@ fn check_request(app: &App, shop: &Shop, request: &SearchRequest, deadline: Inst
         fusion,
         lexical_weight,
         semantic_weight,
+        picture_weight,
         lexical_candidates: defaults.lexical_candidates,
         semantic_candidates: defaults.semantic_candidates,
         min_similarity: defaults.min_similarity,
@@ -145,163 +139,6 @@ fn check_request(app: &App, shop: &Shop, request: &SearchRequest, deadline: Inst
 /// The items that may be served and match `filter`.
 pub fn allowed(table: &Table, filter: &Filter) -> RoaringBitmap {
     if filter.is_empty() { table.servable().clone() } else { table.columns().evaluate(filter) & table.servable() }
-}
-
-fn query(v: &mut Violations, request: &SearchRequest, mode: SearchMode, limit: usize) -> Query {
-    match &request.query {
-        Some(search_request::Query::Text(text)) => {
-            if text.trim().is_empty() {
-                v.add("text", "must not be empty");
-            }
-            check::text(v, "text", text, limit);
-            return Query::Text(text.as_str().into());
-        }
-        Some(search_request::Query::Image(image)) => {
-            if let Err(problem) = picture::check(&image.data) {
-                v.add("image.data", problem);
-            }
-        }
-        Some(search_request::Query::Vector(vector)) => {
-            if mode == SearchMode::Lexical {
-                v.add("mode", "is LEXICAL, but a vector has no words");
-            }
-            // Its width is checked against the encoder's when that is known.
-            if vector.values.iter().any(|value| !value.is_finite()) {
-                v.add("vector.values", "must be finite numbers");
-            } else if vector.values.iter().all(|value| *value == 0.0) {
-                v.add("vector.values", "must not be empty or all zero");
-            }
-            return Query::Vector(vector.values.clone());
-        }
-        None => v.add("query", "is required: `text`, `image` or `vector`"),
-    }
-    Query::Vector(Vec::new())
-}
-
-/// The method and the weights of words and meaning.
-fn fusion_method(v: &mut Violations, request: &SearchRequest, defaults: &config::Search) -> (Method, [f64; 2]) {
-    let default_weights = [defaults.lexical_weight, defaults.semantic_weight];
-    let Some(method) = request.fusion.as_ref().and_then(|fusion| fusion.method.as_ref()) else {
-        let method = match defaults.fusion {
-            config::FusionMethod::ReciprocalRank => Method::ReciprocalRank { k: f64::from(defaults.reciprocal_rank_k) },
-            config::FusionMethod::Linear => Method::Linear,
-            config::FusionMethod::DistributionBased => Method::DistributionBased,
-        };
-        return (method, default_weights);
-    };
-    let (name, method, weights, absent) = match method {
-        fusion::Method::ReciprocalRank(rank) => {
-            if !(0..=10_000).contains(&rank.k) {
-                v.add("fusion.reciprocal_rank.k", format!("is {}; it must be 0 to 10,000", rank.k));
-            }
-            let k = if rank.k == 0 { 60 } else { rank.k };
-            ("reciprocal_rank", Method::ReciprocalRank { k: f64::from(k) }, &rank.weights, 1.0)
-        }
-        fusion::Method::Linear(linear) => ("linear", Method::Linear, &linear.weights, 0.5),
-        fusion::Method::DistributionBased(scores) => {
-            ("distribution_based", Method::DistributionBased, &scores.weights, 0.5)
-        }
-    };
-    let weights = weights.as_ref().map_or([absent; 2], |weights| [weights.lexical, weights.semantic]);
-    let path = format!("fusion.{name}.weights");
-    if weights.iter().any(|weight| !weight.is_finite() || *weight < 0.0) {
-        v.add(&path, "must be finite and not negative");
-    } else if weights.iter().sum::<f64>() == 0.0 {
-        v.add(&path, "must not both be 0");
-    }
-    (method, weights)
-}
-
-/// How results are made different; nothing when that changes nothing.
-pub fn diversify(v: &mut Violations, diversity: &vitrine::v1::Diversity) -> Option<Diversity> {
-    let lambda = diversity.mmr_lambda.unwrap_or(1.0);
-    if !(0.0..=1.0).contains(&lambda) {
-        v.add("diversity.mmr_lambda", format!("is {lambda}; it must be 0 to 1"));
-    }
-    let candidates = reordered(v, "diversity.candidates", diversity.candidates);
-    let cap = cap(v, diversity);
-    (lambda < 1.0 || cap.is_some()).then_some(Diversity { lambda, candidates, cap })
-}
-
-/// How many results may share a value.
-fn cap(v: &mut Violations, diversity: &vitrine::v1::Diversity) -> Option<Cap> {
-    if !(0..=MAX_CAP).contains(&diversity.cap) {
-        v.add("diversity.cap", format!("is {}; it must be 0 to {MAX_CAP}", diversity.cap));
-    }
-    if diversity.cap_by.is_empty() {
-        if diversity.cap != 0 {
-            v.add("diversity.cap", "is only for a request with `diversity.cap_by`");
-        }
-        return None;
-    }
-    let key = Key::named(&diversity.cap_by);
-    if !matches!(&key, Key::Brand | Key::Categories) && !matches!(&key, Key::Attribute(name) if !name.is_empty()) {
-        v.add("diversity.cap_by", "must be `brand`, `categories` or `attributes.NAME`");
-    }
-    Some(Cap { key, most: usize::try_from(diversity.cap).unwrap_or_default().max(1) })
-}
-
-fn reordered(v: &mut Violations, field: &str, candidates: i32) -> usize {
-    if !(0..=MAX_REORDERED).contains(&candidates) {
-        v.add(field, format!("is {candidates}; it must be 0 to {MAX_REORDERED}"));
-    }
-    match usize::try_from(candidates) {
-        Ok(0) | Err(_) => DEFAULT_REORDERED,
-        Ok(candidates) => candidates,
-    }
-}
-
-/// The key and how many items of a group are shown.
-fn group_by(v: &mut Violations, request: &SearchRequest) -> Option<(Key, usize)> {
-    if !(0..=MAX_GROUP).contains(&request.group_size) {
-        v.add("group_size", format!("is {}; it must be 0 to {MAX_GROUP}", request.group_size));
-    }
-    if request.group_by.is_empty() {
-        if request.group_size != 0 {
-            v.add("group_size", "is only for a request with `group_by`");
-        }
-        return None;
-    }
-    let key = Key::named(&request.group_by);
-    if !matches!(&key, Key::Brand) && !matches!(&key, Key::Attribute(name) if !name.is_empty()) {
-        v.add("group_by", "must be `brand` or `attributes.NAME`");
-    }
-    Some((key, usize::try_from(request.group_size).unwrap_or_default().max(1)))
-}
-
-/// What counts of the person who searches; nothing for somebody unknown.
-fn personal(v: &mut Violations, wanted: &Personalize, request: &SearchRequest, shop: &Shop) -> Option<Personal> {
-    let strength = wanted.strength.unwrap_or(DEFAULT_PERSONAL);
-    if !(0.0..=1.0).contains(&strength) {
-        v.add("personalize.strength", format!("is {strength}; it must be 0 to 1"));
-    }
-    let candidates = reordered(v, "personalize.candidates", wanted.candidates);
-    let context = request.context.as_ref()?;
-    let behaviour = shop.catalog().behaviour.read();
-    let person = behaviour.person(&context.user_id, &context.visitor_id)?;
-    let sources = Taste::of(&behaviour.history(person), &RecommendOptions::default()).sources;
-    Some(Personal { strength, candidates, sources })
-}
-
-fn check_facets(v: &mut Violations, facets: &[FacetRequest]) {
-    if facets.len() > MAX_FACETS {
-        v.add("facets", format!("has {} entries; at most {MAX_FACETS} are allowed", facets.len()));
-    }
-    for (index, facet) in facets.iter().enumerate() {
-        let path = format!("facets[{index}]");
-        if facet.key.is_empty() {
-            v.add(format!("{path}.key"), "is required");
-        }
-        if !(0..=MAX_FACET_VALUES).contains(&facet.limit) {
-            v.add(format!("{path}.limit"), format!("is {}; it must be 0 to {MAX_FACET_VALUES}", facet.limit));
-        }
-        let nan = |end: Option<f64>| end.is_some_and(f64::is_nan);
-        for (place, interval) in facet.intervals.iter().enumerate() {
-            if nan(interval.minimum) || nan(interval.maximum) {
-                v.add(format!("{path}.intervals[{place}]"), "must have ends that are numbers");
-            }
-        }
-    }
 }
 
 /// Counts one facet over what matches; with excluded keys, over what would match without their conditions.
@@ -326,13 +163,11 @@ fn assemble(
     facets: Vec<Facet>,
     view: ItemView,
 ) -> SearchResponse {
-    let highlighter = ranking.marks.take().or_else(|| match &checked.plan.query {
+    let highlighter = ranking.marks.take().or_else(|| {
         // Searched by meaning only: no word was corrected. A page without marks is better than none.
-        Query::Text(text) => {
-            let query = LexicalQuery { spelling: false, ..checked.plan.wording(text, None, 0) };
-            shop.lexical().highlighter(&query).ok()
-        }
-        Query::Vector(_) => None,
+        let text = checked.plan.query.text.as_deref()?;
+        let query = LexicalQuery { spelling: false, ..checked.plan.wording(text, None, 0) };
+        shop.lexical().highlighter(&query).ok()
     });
     let total_size = ranking.total as i64;
     let ranked = ranking.hits.len();

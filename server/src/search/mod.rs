@@ -1,23 +1,27 @@
-//! The pipeline behind Search: lexical and semantic retrieval side by side, both within the filter; fused once; boosted,
+//! The pipeline behind Search: retrieval by words, by meaning and by pictures side by side, all within the filter; fused once; boosted,
 //! personalised, diversified and capped, or ordered; grouped; and last the shop's own rules. Pages, facets and highlights are cut
 //! from its [`Ranking`] by the rpc layer.
 
 use std::{sync::Arc, time::Instant};
 
+use bytes::Bytes;
 use roaring::RoaringBitmap;
 use rustc_hash::FxHashSet;
 use tokio::task;
 use vitrine::v1::{Degraded, DegradedReason, SearchMode, ServedBy};
+use vitrine_models::PictureError;
 
 use crate::{
     Doc,
     control::Rules,
-    encoder::{EncoderError, PinnedEncoder},
+    encoder::{Encoder, EncoderError},
     filter::{Key, OrderBy},
+    image_encoder::{ImageEncoder, picture::decoded},
     lexical::{Highlighter, LexicalError, LexicalHits, LexicalQuery},
-    serving::{Generation, Shop},
+    model::Pinned,
+    serving::{Embedder, Generation, Shop},
     telemetry::timed,
-    vector::VectorError,
+    vector::{VectorError, VectorIndex},
 };
 
 pub mod cap;
@@ -30,15 +34,18 @@ mod rank;
 use cap::Cap;
 use fusion::Method;
 use personal::Personal;
+use rank::Near;
 pub use rank::Stages;
 
-/// What is looked for.
-#[derive(Debug, Clone)]
-pub enum Query {
+/// What is looked for: words, or a vector in the text encoder's space, or a picture; or words and a picture.
+#[derive(Debug, Clone, Default)]
+pub struct Query {
     /// Words.
-    Text(Arc<str>),
-    /// A vector in the encoder's space.
-    Vector(Vec<f32>),
+    pub text: Option<Arc<str>>,
+    /// A vector in the text encoder's space.
+    pub vector: Option<Vec<f32>>,
+    /// A picture's file.
+    pub picture: Option<Bytes>,
 }
 
 /// A search whose every field has been checked.
@@ -58,9 +65,11 @@ pub struct Plan {
     pub lexical_weight: f64,
     /// What the meaning counts.
     pub semantic_weight: f64,
+    /// What the picture counts.
+    pub picture_weight: f64,
     /// How many matches by words are ranked.
     pub lexical_candidates: usize,
-    /// How many nearest items are ranked.
+    /// How many nearest items are ranked, by meaning and by pictures each.
     pub semantic_candidates: usize,
     /// Less similar items are not found by meaning.
     pub min_similarity: f32,
@@ -122,14 +131,18 @@ pub struct Ranking {
     /// Why it is less than it could be.
     pub degraded: Vec<Degraded>,
     /// What meaning was searched with, if it was.
-    pub meaning: Option<Meaning>,
+    pub meaning: Option<Probe>,
+    /// What pictures were searched with, if they were.
+    pub look: Option<Probe>,
 }
 
 /// A query in an encoder's space, and the vectors it is compared with.
 #[derive(Debug, Clone)]
-pub struct Meaning {
+pub struct Probe {
     vector: Arc<[f32]>,
-    generation: Arc<Generation>,
+    index: Arc<VectorIndex>,
+    /// Less similar items are not found.
+    min_similarity: f32,
 }
 
 /// Why a search has no answer.
@@ -141,16 +154,34 @@ pub enum SearchError {
     /// The vectors failed, or the query vector is not of their space.
     #[error(transparent)]
     Vector(#[from] VectorError),
-    /// Only meaning was asked for, and no encoder can tell it.
+    /// Only meaning or pictures were asked for, and no encoder can tell them.
     #[error(transparent)]
     Encoder(#[from] EncoderError),
+    /// The picture cannot be read.
+    #[error("the picture {0}")]
+    Picture(#[from] PictureError),
     /// A search stopped without an answer.
     #[error("a search thread failed: {0}")]
     Thread(#[from] task::JoinError),
 }
 
-/// The encoder and its vectors of the shop, held for the whole of an answer.
-pub type Semantic = (PinnedEncoder, Arc<Generation>);
+/// An encoder and its vectors of the shop, held for the whole of an answer.
+pub type Indexed<E> = (Pinned<E>, Arc<Generation<E>>);
+
+/// A text encoder and its vectors.
+pub type Semantic = Indexed<Encoder>;
+
+/// An image encoder and its vectors.
+pub type Pictorial = Indexed<ImageEncoder>;
+
+/// The encoders that a search may ask, resolved once for the whole answer, so that no two versions mix.
+#[derive(Debug)]
+pub struct Resolved {
+    /// For words and vectors.
+    pub semantic: Result<Semantic, EncoderError>,
+    /// For pictures; absent when there is none to look at.
+    pub pictorial: Option<Result<Pictorial, EncoderError>>,
+}
 
 /// What the retrievers need of others is there: the rest takes a processor and nothing else.
 #[derive(Debug)]
@@ -160,37 +191,37 @@ pub struct Retrieved {
     ranking: Ranking,
 }
 
-/// Finds items by words, and meanwhile has the query's vector made. `semantic` is resolved once for the whole answer, so that
-/// no two versions mix.
-pub async fn retrieve(
-    shop: &Arc<Shop>,
-    semantic: Result<Semantic, EncoderError>,
-    plan: &Arc<Plan>,
-) -> Result<Retrieved, SearchError> {
+/// Finds items by words, and meanwhile has the query's vectors made.
+pub async fn retrieve(shop: &Arc<Shop>, resolved: Resolved, plan: &Arc<Plan>) -> Result<Retrieved, SearchError> {
     let words = async {
-        match &plan.query {
-            Query::Text(_) if plan.mode != SearchMode::Semantic => {
+        match &plan.query.text {
+            Some(_) if plan.mode != SearchMode::Semantic => {
                 let (shop, plan) = (Arc::clone(shop), Arc::clone(plan));
                 task::spawn_blocking(move || timed("lexical", || lexical(&shop, &plan))).await?.map(Some)
             }
             _ => Ok(None),
         }
     };
-    let (words, meant) = tokio::join!(words, meant(semantic, plan));
+    let Resolved { semantic, pictorial } = resolved;
+    let (words, meant, seen) = tokio::join!(words, meant(semantic, plan), seen(pictorial, plan));
     let mut ranking = Ranking::default();
-    match meant {
-        Ok(Some((meaning, encoder))) => {
-            ranking.served_by.push(encoder.served_by());
-            ranking.degraded.extend(meaning.generation.incomplete());
-            ranking.meaning = Some(meaning);
+    // Words answer when meaning or pictures cannot, unless only those were asked for.
+    let has_words = plan.query.text.is_some();
+    let by = |found: Result<Option<Found>, SearchError>, can_do_without: bool, ranking: &mut Ranking| match found {
+        Ok(Some(Found { probe, by, incomplete })) => {
+            ranking.served_by.push(by);
+            ranking.degraded.extend(incomplete);
+            Ok(Some(probe))
         }
-        Ok(None) => {}
-        // Words answer when meaning cannot, unless only meaning was asked for.
-        Err(error) if plan.mode == SearchMode::Hybrid && matches!(plan.query, Query::Text(_)) => {
+        Ok(None) => Ok(None),
+        Err(SearchError::Encoder(error)) if can_do_without => {
             ranking.degraded.push(degraded_by(&error));
+            Ok(None)
         }
-        Err(error) => return Err(error.into()),
-    }
+        Err(error) => Err(error),
+    };
+    ranking.meaning = by(meant, has_words && plan.mode == SearchMode::Hybrid, &mut ranking)?;
+    ranking.look = by(seen, has_words, &mut ranking)?;
     Ok(Retrieved { plan: Arc::clone(plan), words: words?, ranking })
 }
 
@@ -198,10 +229,11 @@ impl Retrieved {
     /// Finds the nearest items, and ranks all. Blocks.
     pub fn rank(self, shop: &Shop) -> Result<Ranking, SearchError> {
         let Self { plan, words, ranking } = self;
-        let near = match &ranking.meaning {
-            Some(meaning) => timed("semantic", || meaning.search(&plan, &plan.allowed))?,
-            None => Vec::new(),
+        let near = |stage, probe: &Option<Probe>| match probe {
+            Some(probe) => timed(stage, || probe.search(&plan, &plan.allowed)),
+            None => Ok(Vec::new()),
         };
+        let near = Near { meaning: near("semantic", &ranking.meaning)?, look: near("picture", &ranking.look)? };
         Ok(timed("rank", || rank::rank(shop, &plan, words, &near, ranking)))
     }
 }
@@ -213,16 +245,16 @@ pub fn matching(
     ranking: &Ranking,
     allowed: &RoaringBitmap,
 ) -> Result<RoaringBitmap, SearchError> {
-    let mut matching = match &plan.query {
-        Query::Text(text) if plan.mode != SearchMode::Semantic => {
+    let mut matching = match &plan.query.text {
+        Some(text) if plan.mode != SearchMode::Semantic => {
             shop.lexical().search(&plan.wording(text, Some(allowed), 1))?.matched
         }
         _ => RoaringBitmap::new(),
     };
-    if let Some(meaning) = &ranking.meaning
-        && (plan.order_by.is_none() || matching.is_empty())
-    {
-        matching.extend(meaning.search(plan, allowed)?.into_iter().map(|(doc, _)| doc));
+    if plan.order_by.is_none() || matching.is_empty() {
+        for probe in [&ranking.meaning, &ranking.look].into_iter().flatten() {
+            matching.extend(probe.search(plan, allowed)?.into_iter().map(|(doc, _)| doc));
+        }
     }
     matching.extend(plan.pins().iter().map(|&(_, doc)| doc).filter(|&doc| allowed.contains(doc)));
     Ok(matching)
@@ -240,23 +272,20 @@ impl Plan {
     }
 }
 
-impl Meaning {
+impl Probe {
     /// The nearest items that are similar enough, best first.
     fn search(&self, plan: &Plan, allowed: &RoaringBitmap) -> Result<Vec<(Doc, f32)>, VectorError> {
-        let mut near = self.generation.index().search(&self.vector, plan.semantic_candidates, Some(allowed))?;
-        near.retain(|&(_, similarity)| similarity >= plan.min_similarity);
+        let mut near = self.index.search(&self.vector, plan.semantic_candidates, Some(allowed))?;
+        near.retain(|&(_, similarity)| similarity >= self.min_similarity);
         Ok(near)
     }
 
-    /// The nearest items, and how similar the matches by words are that are not among them; best first.
-    fn similar(&self, near: &[(Doc, f32)], words: &[(Doc, f32)]) -> Vec<(Doc, f32)> {
-        if words.is_empty() {
-            return near.to_vec();
-        }
+    /// The nearest items, and how similar those that others found are that are not among them; best first.
+    fn similar(&self, near: &[(Doc, f32)], others: impl IntoIterator<Item = Doc>) -> Vec<(Doc, f32)> {
         let known: FxHashSet<Doc> = near.iter().map(|&(doc, _)| doc).collect();
-        let others = words.iter().map(|&(doc, _)| doc).filter(|doc| !known.contains(doc));
+        let others = others.into_iter().filter(|doc| !known.contains(doc));
         // The vector has been searched with: it is of the right width.
-        let mut similar = self.generation.index().similarities(&self.vector, others).unwrap_or_default();
+        let mut similar = self.index.similarities(&self.vector, others).unwrap_or_default();
         similar.extend_from_slice(near);
         similar.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         similar
@@ -264,24 +293,55 @@ impl Meaning {
 }
 
 fn lexical(shop: &Shop, plan: &Plan) -> Result<LexicalHits, SearchError> {
-    let Query::Text(text) = &plan.query else { return Ok(LexicalHits::default()) };
+    let Some(text) = &plan.query.text else { return Ok(LexicalHits::default()) };
     Ok(shop.lexical().search(&plan.wording(text, Some(&plan.allowed), plan.lexical_candidates))?)
 }
 
-/// The query in the encoder's space, unless only words are asked for.
-async fn meant(
-    semantic: Result<Semantic, EncoderError>,
-    plan: &Plan,
-) -> Result<Option<(Meaning, PinnedEncoder)>, EncoderError> {
+/// A query's vector, and who made it.
+struct Found {
+    probe: Probe,
+    by: ServedBy,
+    incomplete: Option<Degraded>,
+}
+
+/// The query in the text encoder's space, unless only words or a picture are asked for.
+async fn meant(semantic: Result<Semantic, EncoderError>, plan: &Plan) -> Result<Option<Found>, SearchError> {
     if plan.mode == SearchMode::Lexical {
         return Ok(None);
     }
+    let (text, given) = (&plan.query.text, &plan.query.vector);
+    if text.is_none() && given.is_none() {
+        return Ok(None);
+    }
     let (encoder, generation) = semantic?;
-    let vector = match &plan.query {
-        Query::Text(text) => encoder.embed_query(text, Some(plan.deadline)).await?,
-        Query::Vector(values) => Arc::from(values.as_slice()),
+    let vector = match (text, given) {
+        (Some(text), _) => encoder.embed_query(text, Some(plan.deadline)).await?,
+        (None, given) => given.as_deref().unwrap_or_default().into(),
     };
-    Ok(Some((Meaning { vector, generation }, encoder)))
+    Ok(Some(Found::new(&encoder, &generation, vector, plan.min_similarity)))
+}
+
+/// The picture in the image encoder's space, if there is one.
+async fn seen(pictorial: Option<Result<Pictorial, EncoderError>>, plan: &Plan) -> Result<Option<Found>, SearchError> {
+    let (Some(file), Some(pictorial)) = (&plan.query.picture, pictorial) else { return Ok(None) };
+    let (encoder, generation) = pictorial?;
+    let look = encoder.look();
+    let rows = decoded(file.clone(), move |picture| look.query(&picture)).await?;
+    let vector = encoder.embed_query(rows, Some(plan.deadline)).await?;
+    // Whatever is nearest is what was asked for.
+    Ok(Some(Found::new(&encoder, &generation, vector.into(), f32::NEG_INFINITY)))
+}
+
+impl Found {
+    fn new<E: Embedder>(
+        encoder: &Pinned<E>,
+        generation: &Generation<E>,
+        vector: Arc<[f32]>,
+        min_similarity: f32,
+    ) -> Self {
+        let probe = Probe { vector, index: Arc::clone(generation.index()), min_similarity };
+        Self { probe, by: encoder.served_by(), incomplete: generation.incomplete() }
+    }
 }
 
 fn degraded_by(error: &EncoderError) -> Degraded {
@@ -289,5 +349,5 @@ fn degraded_by(error: &EncoderError) -> Degraded {
         EncoderError::Overloaded { .. } | EncoderError::DeadlineExceeded => DegradedReason::EncoderOverloaded,
         _ => DegradedReason::EncoderUnavailable,
     };
-    Degraded { reason: reason as i32, detail: format!("found by words only: {error}") }
+    Degraded { reason: reason as i32, detail: format!("found without it: {error}") }
 }

@@ -6,7 +6,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use vitrine::v1::StageScore;
 
 use super::{
-    Diversity, Hit, Plan, Ranking,
+    Diversity, Hit, Plan, Probe, Ranking,
     fusion::{RankedList, Scale, fuse},
     group::Groups,
     mmr,
@@ -39,29 +39,32 @@ impl Stages {
     }
 }
 
+/// What is nearest to the query, best first.
+pub(super) struct Near {
+    /// In meaning.
+    pub meaning: Order,
+    /// In looks.
+    pub look: Order,
+}
+
 /// Completes `ranking`.
-pub(super) fn rank(
-    shop: &Shop,
-    plan: &Plan,
-    words: Option<LexicalHits>,
-    near: &[(Doc, f32)],
-    mut ranking: Ranking,
-) -> Ranking {
+pub(super) fn rank(shop: &Shop, plan: &Plan, words: Option<LexicalHits>, near: &Near, mut ranking: Ranking) -> Ranking {
     let searched = words.is_some();
     let words = words.unwrap_or_default();
     ranking.marks = searched.then_some(words.marks);
-    let similar = ranking.meaning.as_ref().map(|meaning| meaning.similar(near, &words.hits)).unwrap_or_default();
-    // A match by words whose vector is not made yet is taken to be as similar as the others are.
-    let lacking = mean_of(&similar, &words.hits);
+    // What one of them found, the others are asked for.
+    let completed = |probe: &Option<Probe>, near: &Order, others: &Order| {
+        let others = words.hits.iter().chain(others).map(|&(doc, _)| doc);
+        probe.as_ref().map(|probe| probe.similar(near, others)).unwrap_or_default()
+    };
+    let similar = completed(&ranking.meaning, &near.meaning, &near.look);
+    let alike = completed(&ranking.look, &near.look, &near.meaning);
+    let list = |name, weight, scale, lacking, hits| RankedList { name, weight, scale, lacking, hits };
     let lists = [
-        RankedList {
-            name: "lexical",
-            weight: plan.lexical_weight,
-            scale: Scale::Share(words.title_match),
-            lacking: 0.0,
-            hits: &words.hits,
-        },
-        RankedList { name: "semantic", weight: plan.semantic_weight, scale: Scale::Cosine, lacking, hits: &similar },
+        list("lexical", plan.lexical_weight, Scale::Share(words.title_match), 0.0, &words.hits),
+        // A match by words whose vector is not made yet is taken to be as similar as the others are.
+        list("semantic", plan.semantic_weight, Scale::Cosine, mean_of(&similar, &words.hits), &similar),
+        list("picture", plan.picture_weight, Scale::Cosine, 0.0, &alike),
     ];
     let present: Vec<RankedList<'_>> = lists.into_iter().filter(|list| !list.hits.is_empty()).collect();
     let mut stages = Stages(present.iter().map(|list| (list.name, list.hits.to_vec())).collect());
@@ -77,7 +80,7 @@ pub(super) fn rank(
     ranking.matching = words.matched;
     // Ordered by a key, near misses by meaning would stand among the matches: they only step in when no word matches.
     if plan.order_by.is_none() || ranking.matching.is_empty() {
-        ranking.matching.extend(near.iter().map(|&(doc, _)| doc));
+        ranking.matching.extend(near.meaning.iter().chain(&near.look).map(|&(doc, _)| doc));
     }
     let pins = plan.pins();
     ranking.matching.extend(pins.iter().map(|&(_, doc)| doc));
@@ -123,7 +126,7 @@ fn ordered(shop: &Shop, plan: &Plan, matching: &RoaringBitmap, order: &[(Doc, f3
 
 /// Boosts, personalises, diversifies, caps, buries.
 fn adjust(shop: &Shop, plan: &Plan, ranking: &Ranking, order: &mut Order, stages: &mut Stages) {
-    let vectors = ranking.meaning.as_ref().map(|meaning| &**meaning.generation.index());
+    let vectors = ranking.meaning.as_ref().or(ranking.look.as_ref()).map(|probe| &*probe.index);
     if plan.rules.boosts_any() {
         for (doc, score) in order.iter_mut() {
             *score = plan.rules.boosted(*doc, *score);

@@ -1,9 +1,10 @@
 //! A catalog with its indexes: what a query needs, kept up to date by threads of its own.
 //!
 //! [`Shops`] holds one [`Shop`] a catalog. A shop has one full-text index, and one [`Generation`] of vectors for each
-//! loaded text encoder, so that a query is only ever compared with vectors of the version that embedded it. A generation
-//! lives as long as its encoder, which is as long as a request holds it.
+//! loaded encoder of texts or of pictures ([`Embedder`]), so that a query is only ever compared with vectors of the version that
+//! embedded it. A generation lives as long as its encoder, which is as long as a request holds it.
 
+mod embedder;
 mod generation;
 
 use std::{
@@ -27,12 +28,14 @@ use crate::{
     },
     control::Controls,
     encoder::{Encoder, Encoders},
+    image_encoder::{ImageEncoder, ImageEncoders},
     lexical::{LexicalError, LexicalIndex},
-    model::{Loaded as _, Opened, Pinned},
+    model::{Model, Pinned},
     sequence::{Places, Sequencer},
 };
 
-pub use generation::Generation;
+pub use embedder::Embedder;
+pub use generation::{Generation, Generations};
 
 /// Every catalog of the server, with its indexes.
 pub struct Shops {
@@ -40,7 +43,9 @@ pub struct Shops {
     open: RwLock<BTreeMap<CatalogId, Arc<Shop>>>,
     /// Held while a catalog is made, so that two callers do not make the same one.
     creating: Mutex<()>,
-    loaded: watch::Receiver<Vec<Arc<Encoder>>>,
+    texts: watch::Receiver<Vec<Arc<Encoder>>>,
+    /// Of image encoders, if there is a model for it.
+    pictures: Option<watch::Receiver<Vec<Arc<ImageEncoder>>>>,
 }
 
 /// Why the catalogs cannot be served.
@@ -59,16 +64,22 @@ pub enum ServingError {
 
 impl Shops {
     /// Opens every catalog under `data_dir`, and keeps their vectors in step with the loaded encoders.
-    pub fn open(data_dir: &Path, encoders: &Arc<Encoders>) -> Result<Arc<Self>, ServingError> {
+    pub fn open(
+        data_dir: &Path,
+        encoders: &Arc<Encoders>,
+        image_encoders: Option<&Arc<ImageEncoders>>,
+    ) -> Result<Arc<Self>, ServingError> {
         let catalogs = Catalogs::open(data_dir, CatalogOptions::default())?;
-        let loaded = encoders.subscribe();
-        let mut shops = BTreeMap::new();
+        let mut open = BTreeMap::new();
         for catalog in catalogs.list() {
-            shops.insert(catalog.id.clone(), Arc::new(Shop::open(catalog)?));
+            open.insert(catalog.id.clone(), Arc::new(Shop::open(catalog)?));
         }
-        let shops =
-            Arc::new(Self { catalogs, open: RwLock::new(shops), creating: Mutex::new(()), loaded: loaded.clone() });
-        tokio::spawn(follow(Arc::downgrade(&shops), Arc::downgrade(encoders), loaded));
+        let (texts, pictures) = (encoders.subscribe(), image_encoders.map(|encoders| encoders.subscribe()));
+        let shops = Arc::new(Self { catalogs, open: RwLock::new(open), creating: Mutex::new(()), texts, pictures });
+        tokio::spawn(follow(Arc::downgrade(&shops), Arc::downgrade(encoders), encoders.subscribe()));
+        if let Some(encoders) = image_encoders {
+            tokio::spawn(follow(Arc::downgrade(&shops), Arc::downgrade(encoders), encoders.subscribe()));
+        }
         Ok(shops)
     }
 
@@ -89,8 +100,10 @@ impl Shops {
         let shop = Arc::new(Shop::open(catalog)?);
         // First into the list: an encoder that is loaded meanwhile is seen by whoever comes second.
         self.open.write().insert(id.clone(), Arc::clone(&shop));
-        let loaded = self.loaded.borrow().clone();
+        let loaded = self.texts.borrow().clone();
         shop.serve(&loaded);
+        let loaded = self.pictures.as_ref().map(|loaded| loaded.borrow().clone());
+        shop.serve(&loaded.unwrap_or_default());
         Ok(shop)
     }
 
@@ -120,7 +133,7 @@ impl Shops {
         sum
     }
 
-    fn serve(&self, encoders: &[Arc<Encoder>]) {
+    fn serve<E: Embedder>(&self, encoders: &[Arc<E>]) {
         for shop in self.list() {
             shop.serve(encoders);
         }
@@ -138,14 +151,14 @@ impl Shops {
 }
 
 /// Opens and drops generations of vectors as encoders come and go, and tells `encoders` of each when its vectors are there.
-async fn follow(shops: Weak<Shops>, encoders: Weak<Encoders>, mut loaded: watch::Receiver<Vec<Arc<Encoder>>>) {
-    let mut known: Vec<Weak<Encoder>> = Vec::new();
+async fn follow<E: Embedder>(shops: Weak<Shops>, encoders: Weak<Model<E>>, mut loaded: watch::Receiver<Vec<Arc<E>>>) {
+    let mut known: Vec<Weak<E>> = Vec::new();
     loop {
         let Some(opening) = shops.upgrade() else { return };
         let now = loaded.borrow_and_update().clone();
         known.retain(|before| before.strong_count() > 0);
-        let is_new = |encoder: &&Arc<Encoder>| !known.iter().any(|before| before.as_ptr() == Arc::as_ptr(encoder));
-        let new: Vec<Weak<Encoder>> = now.iter().filter(is_new).map(Arc::downgrade).collect();
+        let is_new = |encoder: &&Arc<E>| !known.iter().any(|before| before.as_ptr() == Arc::as_ptr(encoder));
+        let new: Vec<Weak<E>> = now.iter().filter(is_new).map(Arc::downgrade).collect();
         let applied = tokio::task::spawn_blocking(move || opening.serve(&now));
         if let Err(error) = applied.await {
             tracing::error!(%error, "cannot follow the loaded encoders");
@@ -161,7 +174,7 @@ async fn follow(shops: Weak<Shops>, encoders: Weak<Encoders>, mut loaded: watch:
 }
 
 /// Waits until an encoder's vectors of every catalog are there, and says so.
-async fn index(shops: Weak<Shops>, encoders: Weak<Encoders>, encoder: Weak<Encoder>) {
+async fn index<E: Embedder>(shops: Weak<Shops>, encoders: Weak<Model<E>>, encoder: Weak<E>) {
     let Some(version) = encoder.upgrade().map(|encoder| encoder.opened().version) else { return };
     let Some(list) = shops.upgrade().map(|shops| shops.list()) else { return };
     let mut outcome = Ok(());
@@ -171,7 +184,7 @@ async fn index(shops: Weak<Shops>, encoders: Weak<Encoders>, encoder: Weak<Encod
         let opened = tokio::task::spawn_blocking(move || {
             let encoder = opening.upgrade()?;
             shop.serve(std::slice::from_ref(&encoder));
-            Some(shop.generation(&encoder))
+            Some(shop.generation(&*encoder))
         });
         match opened.await {
             // The version is gone.
@@ -194,20 +207,19 @@ pub struct Shop {
     lexical: Arc<LexicalIndex>,
     tail: Mutex<Option<Tail>>,
     controls: ArcSwap<Controls>,
-    generations: ArcSwap<Vec<Arc<Generation>>>,
+    texts: Generations<Encoder>,
+    pictures: Generations<ImageEncoder>,
     /// Of each sequence model that was asked lately.
     places: Mutex<Vec<Arc<Places>>>,
-    /// Held while the generations are exchanged.
-    serving: Mutex<()>,
 }
 
 impl Shop {
     fn open(catalog: Arc<Catalog>) -> Result<Self, ServingError> {
         let lexical = Arc::new(LexicalIndex::open(&catalog.dir().join("lexical"))?);
         let tail = tail("lexical", Arc::clone(&catalog), Arc::clone(&lexical), TailOptions::default())?;
-        let (tail, generations) = (Mutex::new(Some(tail)), ArcSwap::default());
-        let (controls, places, serving) = (ArcSwap::default(), Mutex::default(), Mutex::new(()));
-        Ok(Self { catalog, lexical, tail, controls, generations, places, serving })
+        let (tail, controls, places) = (Mutex::new(Some(tail)), ArcSwap::default(), Mutex::default());
+        let (texts, pictures) = (Generations::default(), Generations::default());
+        Ok(Self { catalog, lexical, tail, controls, texts, pictures, places })
     }
 
     /// Its items and events.
@@ -237,8 +249,8 @@ impl Shop {
     }
 
     /// Its vectors made by `encoder`, if they are open.
-    pub fn generation(&self, encoder: &Encoder) -> Option<Arc<Generation>> {
-        self.generations.load().iter().find(|generation| generation.is_of(encoder)).cloned()
+    pub fn generation<E: Embedder>(&self, encoder: &E) -> Option<Arc<Generation<E>>> {
+        E::generations(self).of(encoder)
     }
 
     /// Which of its items are which of a sequence model's, those included that came just now.
@@ -260,37 +272,17 @@ impl Shop {
 
     /// How far each generation is.
     pub fn vector_statuses(&self) -> Vec<VectorIndexStatus> {
-        self.generations.load().iter().map(|generation| generation.status()).collect()
+        [self.texts.statuses(), self.pictures.statuses()].concat()
     }
 
     /// Opens the generations of new encoders, and closes those that no request can ask for any more.
-    fn serve(&self, encoders: &[Arc<Encoder>]) {
-        let _serving = self.serving.lock();
-        let before = self.generations.load_full();
-        let (mut after, gone): (Vec<_>, Vec<_>) = before.iter().cloned().partition(|generation| generation.is_needed());
-        // First: a version that comes again goes on where its generation was.
-        for generation in &gone {
-            generation.close();
-        }
-        for encoder in encoders {
-            if after.iter().any(|generation| generation.is_of(encoder)) {
-                continue;
-            }
-            match Generation::open(&self.catalog, encoder) {
-                Ok(generation) => after.push(Arc::new(generation)),
-                Err(error) => {
-                    let (catalog, Opened { model, version, .. }) = (self.catalog.id.as_str(), encoder.opened());
-                    tracing::error!(catalog, model, version, %error, "cannot open vectors; searching by words only");
-                }
-            }
-        }
-        self.generations.store(Arc::new(after));
+    fn serve<E: Embedder>(&self, encoders: &[Arc<E>]) {
+        E::generations(self).serve(&self.catalog, encoders);
     }
 
     fn close(&self) {
-        for generation in self.generations.swap(Arc::default()).iter() {
-            generation.close();
-        }
+        self.texts.close();
+        self.pictures.close();
         drop(self.tail.lock().take());
     }
 }

@@ -8,11 +8,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::sync::watch;
-use vitrine::v1::Item;
 
 use super::{Changes, IndexerOptions, VectorIndex, VectorOptions, content_hash};
 use crate::Doc;
-use crate::catalog::projection::ItemChange;
 
 pub const WIDTH: usize = 8;
 
@@ -38,23 +36,21 @@ impl Log {
 }
 
 impl Changes for Log {
-    fn read(&self, after: u64, limit: usize) -> Result<Vec<ItemChange>, Box<dyn Error + Send + Sync>> {
-        let mut last = BTreeMap::new();
-        for (seq, (doc, title)) in (1..).zip(self.changes.lock().iter()) {
-            last.insert(*doc, (seq, title.clone()));
-        }
-        let mut changes: Vec<ItemChange> = last
-            .into_iter()
-            .map(|(doc, (seq, title))| ItemChange {
-                seq,
-                doc,
-                item: title.map(|title| Arc::new(Item { title, ..Item::default() })),
-            })
-            .filter(|change| change.seq > after)
-            .collect();
-        changes.sort_by_key(|change| change.seq);
+    type Content = String;
+
+    fn read(&self, after: u64, limit: usize) -> Result<Vec<(u64, Doc)>, Box<dyn Error + Send + Sync>> {
+        let last: BTreeMap<Doc, u64> =
+            (1..).zip(self.changes.lock().iter()).map(|(seq, change)| (change.0, seq)).collect();
+        let mut changes: Vec<(u64, Doc)> =
+            last.into_iter().map(|(doc, seq)| (seq, doc)).filter(|&(seq, _)| seq > after).collect();
+        changes.sort_unstable();
         changes.truncate(limit);
         Ok(changes)
+    }
+
+    fn content(&self, doc: Doc) -> Option<(u64, String)> {
+        let title = self.changes.lock().iter().rev().find(|change| change.0 == doc)?.1.clone()?;
+        Some((content_hash(&title), title))
     }
 
     fn head(&self) -> u64 {

@@ -11,10 +11,10 @@ use std::path::Path;
 use rustc_hash::FxHashMap;
 
 use super::graph::Graph;
-use super::hash::fnv1a;
 use super::rows::Shape;
 use super::state::{State, hash_row};
 use super::store::Entry;
+use crate::hash::fnv1a;
 
 /// `VGR1`: raised when the layout or the meaning of the links changes.
 const MAGIC: u32 = u32::from_le_bytes(*b"VGR1");

@@ -1,11 +1,10 @@
 //! The thread that keeps a generation up to date with its catalogue.
 //!
-//! It follows the log: reads which items changed, the newest first, embeds those whose text is new, and writes what it made
+//! It follows the log: reads which items changed, the newest first, embeds those whose content is new, and writes what it made
 //! together with how far it is. While there is nothing to embed it makes later searches quicker ([`VectorIndex::tend`]).
 
 use std::error::Error;
 use std::fmt::Display;
-use std::future::pending;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -15,15 +14,20 @@ use tokio::sync::watch;
 
 use super::worker::Worker;
 use super::{VectorError, VectorIndex};
-use crate::catalog::Catalog;
-use crate::catalog::projection::ItemChange;
-use crate::log::Seq;
+use crate::Doc;
 use crate::priority;
 
-/// Where an indexer learns what changed: a catalog.
+/// Where an indexer learns what changed, and what vectors are made of.
 pub trait Changes: Send + Sync + 'static {
-    /// The items that changed after `after`, in order of their last change, at most `limit`.
-    fn read(&self, after: u64, limit: usize) -> Result<Vec<ItemChange>, Box<dyn Error + Send + Sync>>;
+    /// What a vector is made of.
+    type Content: Send;
+
+    /// The positions of the last changes after `after`, and the documents that changed, in order, at most `limit`.
+    fn read(&self, after: u64, limit: usize) -> Result<Vec<(u64, Doc)>, Box<dyn Error + Send + Sync>>;
+
+    /// What a document's vector is to be made of as things are now, and the hash that tells it from anything else. None: it is
+    /// to have no vector.
+    fn content(&self, doc: Doc) -> Option<(u64, Self::Content)>;
 
     /// The last position of the log.
     fn head(&self) -> u64;
@@ -32,26 +36,10 @@ pub trait Changes: Send + Sync + 'static {
     fn beyond(&self, position: u64) -> impl Future<Output = ()> + Send;
 }
 
-impl Changes for Arc<Catalog> {
-    fn read(&self, after: u64, limit: usize) -> Result<Vec<ItemChange>, Box<dyn Error + Send + Sync>> {
-        Ok(self.read_items(Seq(after), limit)?)
-    }
-
-    fn head(&self) -> u64 {
-        Catalog::head(self).borrow().0
-    }
-
-    async fn beyond(&self, position: u64) {
-        if Catalog::head(self).wait_for(|head| head.0 > position).await.is_err() {
-            pending::<()>().await; // nothing will be written any more
-        }
-    }
-}
-
 /// How an indexer works.
 #[derive(Clone, Copy, Debug)]
 pub struct IndexerOptions {
-    /// How many texts are embedded at once: the most that a change waits for before its turn.
+    /// How many contents are embedded at once: the most that a change waits for before its turn.
     pub chunk: usize,
     /// How many changes are read at once.
     pub page: usize,
@@ -90,7 +78,7 @@ pub struct Progress {
     pub trouble: Option<String>,
 }
 
-/// The running thread. Dropping it stops the thread and waits for it: not long, as it gives up on texts being embedded.
+/// The running thread. Dropping it stops the thread and waits for it: not long, as it gives up on what is being embedded.
 #[derive(Debug)]
 pub struct Indexer {
     progress: watch::Receiver<Progress>,
@@ -99,7 +87,7 @@ pub struct Indexer {
 }
 
 impl Indexer {
-    /// Starts filling `index` from `changes`, with vectors made by `embed`: as many as there are texts, in their order.
+    /// Starts filling `index` from `changes`, with vectors made by `embed`: as many as there are contents, in their order.
     /// The thread is named `index-…` after `name`; what `embed` awaits is driven by a runtime of its own.
     pub fn start<C, E, F, X>(
         name: &str,
@@ -110,7 +98,7 @@ impl Indexer {
     ) -> Result<Self, VectorError>
     where
         C: Changes,
-        E: Fn(Vec<String>) -> F + Send + 'static,
+        E: Fn(Vec<C::Content>) -> F + Send + 'static,
         F: Future<Output = Result<Vec<Vec<f32>>, X>>,
         X: Display,
     {
@@ -156,6 +144,7 @@ mod tests {
     use super::*;
     use crate::vector::fakes::{Log, open, options, vector_of};
     use std::convert::Infallible;
+    use std::future::pending;
     use tempfile::TempDir;
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! Vector retrieval: the vectors that one version of an encoder made of one catalog's items (an index generation).
 //!
 //! - [`VectorIndex`]: the generation; searched exactly while it is small, by a graph when it is large.
-//! - [`Indexer`]: the thread that fills it from the catalogue's changes; [`item_text`]: what of an item is embedded.
+//! - [`Indexer`]: the thread that fills it from the catalogue's changes; [`Texts`], [`Pictures`], [`item_text`]: what of an item is embedded.
 //! - [`Metric`], `rows`, `code`: vectors in half precision, a quicker look at them, and how near they are.
 //! - `state`, `graph`: in memory, and how they are searched; `store`, `graph_file`: on disk.
 //! - `worker`, `backlog`, `background`: what the indexer does, in which order, and on which threads.
@@ -11,12 +11,12 @@
 mod background;
 mod backlog;
 mod code;
+mod contents;
 mod error;
 #[cfg(test)]
 mod fakes;
 mod graph;
 mod graph_file;
-mod hash;
 mod index;
 mod indexer;
 mod metric;
@@ -26,6 +26,7 @@ mod store;
 mod text;
 mod worker;
 
+pub use contents::{Pictures, Texts};
 pub use error::VectorError;
 pub use index::{VectorIndex, VectorOptions};
 pub use indexer::{Changes, Indexer, IndexerOptions, Progress};

@@ -12,9 +12,9 @@ use rustc_hash::FxHashMap;
 
 use super::code::Probe;
 use super::graph::{Graph, Reach};
-use super::hash::fnv1a;
 use super::rows::{BATCH, Near, Rows, Shape};
 use crate::Doc;
+use crate::hash::fnv1a;
 
 /// What a walk costs for each candidate it keeps, in rows of a scan: it compares 8 to 11 rows at 60,000, which are anywhere
 /// in memory.

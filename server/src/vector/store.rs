@@ -11,8 +11,8 @@ use half::f16;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
 use super::VectorError;
-use super::hash::fnv1a;
 use crate::Doc;
+use crate::hash::fnv1a;
 
 /// Raised when the table changes; a file of another format is made anew.
 const FORMAT: i64 = 1;

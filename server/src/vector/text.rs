@@ -8,7 +8,7 @@ use prost_types::value::Kind;
 use rustc_hash::FxHashSet;
 use vitrine::v1::Item;
 
-use super::hash::fnv1a;
+use crate::hash::fnv1a;
 
 /// No more than about this many bytes are made: well above what encoders read.
 const LONGEST: usize = 2000;

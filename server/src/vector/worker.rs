@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::backlog::Backlog;
-use super::{Changes, IndexerOptions, Progress, VectorIndex, content_hash, item_text};
+use super::{Changes, IndexerOptions, Progress, VectorIndex};
 use crate::Doc;
 
 /// The log may grow by this much, with no item in it, before that is written down.
@@ -48,7 +48,7 @@ impl<C, E> Worker<C, E> {
 impl<C, E, F, X> Worker<C, E>
 where
     C: Changes,
-    E: Fn(Vec<String>) -> F,
+    E: Fn(Vec<C::Content>) -> F,
     F: Future<Output = Result<Vec<Vec<f32>>, X>>,
     X: Display,
 {
@@ -103,29 +103,27 @@ where
         Ok(())
     }
 
-    /// Looks at the changes after `after`, up to the first that make a chunk of texts to embed.
+    /// Looks at the changes after `after`, up to the first that make a chunk of contents to embed.
     async fn advance(&mut self, after: u64, upto: u64) -> Result<(), String> {
         let page = self.changes.read(after, self.options.page).map_err(|error| error.to_string())?;
         let mut position =
-            if page.len() < self.options.page { upto } else { upto.min(page.last().map_or(upto, |last| last.seq)) };
-        let mut wanted: Vec<(Doc, String)> = Vec::new();
-        for change in &page {
-            if change.seq > upto {
+            if page.len() < self.options.page { upto } else { upto.min(page.last().map_or(upto, |last| last.0)) };
+        let mut wanted = Vec::new();
+        for &(seq, doc) in &page {
+            if seq > upto {
                 break;
             }
-            self.unconfirmed.remove(change.doc);
-            match &change.item {
-                None => self.index.remove(change.doc),
-                Some(item) => {
-                    let text = item_text(item);
-                    let hash = content_hash(&text);
-                    if self.index.content_hash(change.doc) != Some(hash) && !self.index.share(change.doc, hash) {
-                        wanted.push((change.doc, text));
+            self.unconfirmed.remove(doc);
+            match self.changes.content(doc) {
+                None => self.index.remove(doc),
+                Some((hash, content)) => {
+                    if self.index.content_hash(doc) != Some(hash) && !self.index.share(doc, hash) {
+                        wanted.push((doc, hash, content));
                     }
                 }
             }
             if wanted.len() == self.options.chunk {
-                position = change.seq;
+                position = seq;
                 break;
             }
         }
@@ -138,29 +136,33 @@ where
         Ok(())
     }
 
-    /// Makes the vectors of `wanted`, of equal texts once.
-    async fn embed(&mut self, wanted: Vec<(Doc, String)>) -> Result<(), String> {
+    /// Makes the vectors of `wanted`, of equal contents once.
+    async fn embed(&mut self, wanted: Vec<(Doc, u64, C::Content)>) -> Result<(), String> {
         let began = Instant::now();
-        let mut texts: Vec<String> = Vec::new();
-        let mut places: HashMap<&str, usize> = HashMap::new();
-        for (_, text) in &wanted {
-            places.entry(text).or_insert_with(|| {
-                texts.push(text.clone());
-                texts.len() - 1
-            });
-        }
-        let count = texts.len();
+        let mut contents = Vec::new();
+        let mut places: HashMap<u64, usize> = HashMap::new();
+        let wanted: Vec<(Doc, u64)> = wanted
+            .into_iter()
+            .map(|(doc, hash, content)| {
+                places.entry(hash).or_insert_with(|| {
+                    contents.push(content);
+                    contents.len() - 1
+                });
+                (doc, hash)
+            })
+            .collect();
+        let count = contents.len();
         // The encoder works on threads of its own: meanwhile this one has time for the graph.
-        let (vectors, _) = tokio::join!(biased; (self.embed)(texts), async { self.tend() });
+        let (vectors, _) = tokio::join!(biased; (self.embed)(contents), async { self.tend() });
         let vectors = vectors.map_err(|error| error.to_string())?;
         if vectors.len() != count {
-            return Err(format!("the encoder made {} vectors of {count} texts", vectors.len()));
+            return Err(format!("the encoder made {} vectors of {count} contents", vectors.len()));
         }
-        for (doc, text) in &wanted {
-            if let Err(error) = self.index.upsert(*doc, content_hash(text), &vectors[places[text.as_str()]]) {
+        for &(doc, hash) in &wanted {
+            if let Err(error) = self.index.upsert(doc, hash, &vectors[places[&hash]]) {
                 // Trying again would give the same: better an item that only its words find than none after it.
                 tracing::warn!(doc, %error, "item has no usable vector");
-                self.index.remove(*doc);
+                self.index.remove(doc);
             }
         }
         let rate = wanted.len() as f64 / began.elapsed().as_secs_f64().max(1e-6);
@@ -205,6 +207,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vector::content_hash;
     use crate::vector::fakes::{Log, WIDTH, open, options, vector_of};
     use parking_lot::Mutex;
     use std::convert::Infallible;

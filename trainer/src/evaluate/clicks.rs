@@ -1,5 +1,6 @@
 //! `vitrine-trainer evaluate clicks`: what a network foretells of examples that it has not learnt from.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -26,6 +27,9 @@ pub struct EvaluateClicks {
     /// Draw how often what was foretold came to be
     #[arg(long, value_name = "FILE.svg")]
     reliability: Option<PathBuf>,
+    /// Write what is foretold of each example, a line for each, oldest first
+    #[arg(long, value_name = "FILE")]
+    chances: Option<PathBuf>,
     /// End with a line of JSON
     #[arg(long)]
     json: bool,
@@ -58,6 +62,10 @@ impl EvaluateClicks {
         let clicks = Clicks::read_by(&self.files, model.fields())?;
         let examples = if self.all { 0..clicks.clicked.len() } else { clicks.test() };
         let chances = model.chances(&clicks.encoded.part(examples.clone(), model.fields().slots()))?;
+        if let Some(path) = self.chances.as_ref().filter(|_| folder == self.folder) {
+            let lines: Vec<String> = chances.iter().map(f32::to_string).collect();
+            fs::write(path, lines.join("\n") + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+        }
         Ok(click_metrics::score(&clicks.foretold(examples, |at| chances[at])))
     }
 }

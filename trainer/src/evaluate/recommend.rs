@@ -153,7 +153,9 @@ fn item(id: &str, titles: &BTreeMap<String, String>) -> Item {
 fn tell(update: &ImportUpdate<'_>) {
     match update {
         ImportUpdate::Progress(_) => {}
-        ImportUpdate::Rejected(error) => eprintln!("rejected: {:?}", error.violations),
+        ImportUpdate::Rejected(error) | ImportUpdate::WithoutPicture(error) => {
+            eprintln!("rejected: {:?}", error.violations);
+        }
         ImportUpdate::Reconnecting { error, .. } => eprintln!("warning: {error}; going on"),
     }
 }

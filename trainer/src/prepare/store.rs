@@ -2,8 +2,12 @@
 
 use std::io::Write;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use rusqlite::{Connection, params};
+use vitrine::v1::EventType;
+use vitrine_client::json::short_name;
+
+use crate::evaluate::event_type;
 
 /// One line of what is prepared.
 #[derive(Clone, Debug)]
@@ -13,6 +17,16 @@ pub struct Met<'a> {
     pub user: &'a str,
     pub item: &'a str,
     pub kind: &'a str,
+    /// Seconds since 1970.
+    pub time: f64,
+}
+
+/// The same, as it is read back.
+#[derive(Clone, Debug)]
+pub struct Happened {
+    pub user: String,
+    pub item: String,
+    pub kind: EventType,
     /// Seconds since 1970.
     pub time: f64,
 }
@@ -106,9 +120,8 @@ impl Store {
         Ok(counts.map(|count| count as usize))
     }
 
-    /// Writes them in order of time, as a file of RecBole.
-    pub fn write(&self, to: &mut impl Write) -> Result<()> {
-        writeln!(to, "user_id:token\titem_id:token\ttype:token\ttimestamp:float")?;
+    /// Hands them out in order of time.
+    pub fn each(&self, mut take: impl FnMut(&Happened) -> Result<()>) -> Result<()> {
         let mut query = self.database.prepare(
             "SELECT users.name, items.name, kinds.name, time FROM met
              JOIN users ON users.id = user JOIN items ON items.id = item JOIN kinds ON kinds.id = kind
@@ -116,10 +129,20 @@ impl Store {
         )?;
         let mut rows = query.query([])?;
         while let Some(row) = rows.next()? {
-            let [user, item, kind] = [0, 1, 2].map(|column| row.get::<_, String>(column));
-            writeln!(to, "{}\t{}\t{}\t{}", cell(&user?), cell(&item?), kind?, row.get::<_, f64>(3)?)?;
+            let kind: String = row.get(2)?;
+            let kind = event_type(&kind).map_err(|problem| anyhow!(problem))?;
+            take(&Happened { user: row.get(0)?, item: row.get(1)?, kind, time: row.get(3)? })?;
         }
         Ok(())
+    }
+
+    /// Writes them in order of time, as a file of RecBole.
+    pub fn write(&self, to: &mut impl Write) -> Result<()> {
+        writeln!(to, "user_id:token\titem_id:token\ttype:token\ttimestamp:float")?;
+        self.each(|Happened { user, item, kind, time }| {
+            writeln!(to, "{}\t{}\t{}\t{time}", cell(user), cell(item), short_name(*kind))?;
+            Ok(())
+        })
     }
 }
 

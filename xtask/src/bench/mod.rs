@@ -4,6 +4,7 @@ mod batcher;
 mod encoder;
 mod events;
 mod films;
+mod pictures;
 mod plot;
 mod process;
 mod queries;
@@ -40,6 +41,8 @@ enum What {
     Serve(serve::Serve),
     /// Tell how soon an event changes what its user is recommended, while others' events arrive.
     Events(events::Events),
+    /// Search by pictures: how many are of the right class, and how long it takes.
+    Pictures(pictures::Pictures),
     /// Search with several callers at once.
     Search(search::Search),
     /// Search, recommend and make pictures: each alone, and all together.
@@ -56,6 +59,7 @@ pub fn run(bench: &Bench) -> Result<()> {
         What::Batcher(batcher) => batcher::run(batcher),
         What::Serve(serve) => serve::run(serve),
         What::Events(events) => events::run(events),
+        What::Pictures(pictures) => pictures::run(pictures),
         What::Search(search) => search::run(search),
         What::Storefront(storefront) => storefront::run(storefront),
         What::Swap(swap) => swap::run(swap),

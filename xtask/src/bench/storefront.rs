@@ -1,8 +1,8 @@
-//! `cargo xtask bench storefront`: every call that runs a network, each alone and all together on one device: searches, recommendations for users and
-//! for sessions, and made pictures.
+//! `cargo xtask bench storefront`: every call that runs a network, each alone and all together on one device: searches by words and by pictures,
+//! recommendations for users and for sessions, and made pictures.
 //!
-//! The network that reads histories learns from the shop's own purchases, for one pass only: how good it is makes no difference here. The generator is the
-//! one in `model-registry/starter`.
+//! The network that reads histories learns from the shop's own purchases, for one pass only: how good it is makes no difference here. What sees and makes pictures
+//! is in `model-registry/starter`; the goods get pictures that it made.
 
 use std::{
     collections::BTreeMap,
@@ -15,12 +15,13 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use prost::bytes::Bytes;
 use serde::Serialize;
 use tokio_stream::StreamExt as _;
 use vitrine::v1::{
-    Event, EventItem, EventType, ForSession, ForUser, GenerateImageRequest, GetModelRequest, RecommendRequest,
-    RequestContext, SearchRequest, VersionState, generate_image_request::Condition, recommend_request::Target,
-    search_request::Query,
+    Event, EventItem, EventType, ForSession, ForUser, GenerateImageRequest, GetModelRequest, ImageQuery,
+    PutPictureRequest, RecommendRequest, RequestContext, SearchRequest, VersionState,
+    generate_image_request::Condition, recommend_request::Target, search_request::Query,
 };
 use vitrine_client::{
     Client, Error,
@@ -37,7 +38,10 @@ use super::{
 use crate::programs::{self, Interrupted, say};
 
 const SEQUENCES: &str = "next-item";
-const PICTURES: &str = "fashion-cgan";
+const PICTURES: &str = programs::GENERATOR.model;
+const IMAGE_ENCODER: &str = programs::IMAGE_ENCODER.model;
+/// Different pictures that the goods have, and as many others to search by; at most 64, as many as a call makes.
+const LOOKS: i32 = 64;
 /// Callers of the closed loop that tells what the server can do.
 const CALLERS: usize = 16;
 /// Measuring what it can do at most.
@@ -73,18 +77,21 @@ pub struct Storefront {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Kind {
     Search,
+    ByPicture,
     ForUser,
     ForSession,
     Pictures(i32),
 }
 
 /// Of each twenty calls, what they are.
-const MIX: [(Kind, u64); 4] = [(Kind::Search, 12), (Kind::ForUser, 4), (Kind::ForSession, 3), (Kind::Pictures(FEW), 1)];
+const MIX: [(Kind, u64); 5] =
+    [(Kind::Search, 10), (Kind::ByPicture, 2), (Kind::ForUser, 4), (Kind::ForSession, 3), (Kind::Pictures(FEW), 1)];
 
 impl Kind {
     fn name(self) -> String {
         match self {
             Self::Search => "search".to_owned(),
+            Self::ByPicture => "search_by_picture".to_owned(),
             Self::ForUser => "for_user".to_owned(),
             Self::ForSession => "for_session".to_owned(),
             Self::Pictures(1) => "generate_image_1".to_owned(),
@@ -141,7 +148,11 @@ pub fn run(storefront: &Storefront) -> Result<()> {
         programs::build()?;
     }
     let interrupted = Interrupted::watch()?;
-    let settings = [format!("sequence_model.model={SEQUENCES}"), format!("image_generator.model={PICTURES}")];
+    let settings = [
+        format!("sequence_model.model={SEQUENCES}"),
+        format!("image_generator.model={PICTURES}"),
+        format!("image_encoder.model={IMAGE_ENCODER}"),
+    ];
     let shop = Shop::open(storefront.items, &settings, &interrupted)?;
     shop.import_events(&interrupted)?;
     publish(&shop, &interrupted)?;
@@ -150,10 +161,12 @@ pub fn run(storefront: &Storefront) -> Result<()> {
     shop.close()
 }
 
-/// Puts both networks into the registry.
+/// Puts the networks into the registry.
 fn publish(shop: &Shop, interrupted: &Interrupted) -> Result<()> {
-    say("Publishing what makes pictures, and what reads histories after a pass over them");
-    programs::run(programs::pull_generator(&shop.registry())?, Some(interrupted))?;
+    say("Publishing what makes and sees pictures, and what reads histories after a pass over them");
+    for starter in [programs::GENERATOR, programs::IMAGE_ENCODER] {
+        programs::run(programs::pull_starter(starter, &shop.registry())?, Some(interrupted))?;
+    }
     let folder = tempfile::tempdir().context("cannot make a folder")?;
     let path = |name: &str| folder.path().join(name);
     fs::write(path("next.toml"), "max_length = 50\n[learning]\nepochs = 1\n").context("cannot write a file")?;
@@ -175,19 +188,26 @@ fn publish(shop: &Shop, interrupted: &Interrupted) -> Result<()> {
 
 async fn measure(storefront: &Storefront, shop: &Shop) -> Result<(Times, f64, Times)> {
     let client = shop.connect().await?;
-    say("Waiting for the vectors of all items, and for the networks");
-    shop::indexed(&client, CATALOG, |_, _| {}).await?;
-    for model in [SEQUENCES, PICTURES] {
+    say("Waiting for the networks, and for the vectors of all items and their pictures");
+    for model in [SEQUENCES, PICTURES, IMAGE_ENCODER] {
         available(&client, model).await?;
     }
+    let items: Vec<String> = shop::items(&client).await?.into_iter().map(|item| item.id).collect();
+    let looks = made(&client, 0).await?;
+    for (item, data) in items.iter().zip(looks.into_iter().cycle()) {
+        client.put_picture(PutPictureRequest { name: format!("{CATALOG}/items/{item}"), data }).await?;
+    }
+    shop::indexed(&client, CATALOG, |_, _| {}).await?;
     let asking = Arc::new(Asking {
         queries: Queries::new(shop.queries.clone()),
+        pictures: made(&client, LOOKS.unsigned_abs().into()).await?,
         users: users(shop.events())?,
-        items: shop::items(&client).await?.into_iter().map(|item| item.id).collect(),
+        items,
         client,
     });
     let mut alone = Times::default();
-    for kind in [Kind::Search, Kind::ForUser, Kind::ForSession, Kind::Pictures(1), Kind::Pictures(16)] {
+    for kind in [Kind::Search, Kind::ByPicture, Kind::ForUser, Kind::ForSession, Kind::Pictures(1), Kind::Pictures(16)]
+    {
         say(&format!("{} alone", kind.name()));
         let times = calls(&asking, Pace::Callers(1), storefront.alone, move |_| kind).await?;
         alone.failed += times.failed;
@@ -199,6 +219,19 @@ async fn measure(storefront: &Storefront, shop: &Shop) -> Result<(Times, f64, Ti
     say(&format!("All together, {rate:.1} calls a second"));
     let together = calls(&asking, Pace::Rate(rate), storefront.together, Kind::of_mix).await?;
     Ok((alone, capacity, together))
+}
+
+/// Pictures of dresses, of this seed and those after it.
+async fn made(client: &Client, seed: u64) -> Result<Vec<Bytes>> {
+    let context = Some(RequestContext { catalog: CATALOG.to_owned(), ..RequestContext::default() });
+    let condition = Some(Condition::Category("dress".to_owned()));
+    let request = GenerateImageRequest { context, condition, count: LOOKS, seed: Some(seed), ..Default::default() };
+    let mut images = client.generate_image(request).await?;
+    let mut files = Vec::new();
+    while let Some(image) = images.next().await {
+        files.push(image?.data);
+    }
+    Ok(files)
 }
 
 async fn available(client: &Client, model: &str) -> Result<()> {
@@ -253,6 +286,8 @@ async fn calls(
 struct Asking {
     client: Client,
     queries: Queries,
+    /// Files that no item has.
+    pictures: Vec<Bytes>,
     users: Vec<String>,
     items: Vec<String>,
 }
@@ -266,6 +301,11 @@ impl Asking {
         match kind {
             Kind::Search => {
                 let query = Some(Query::Text(self.queries.next()));
+                self.client.search(SearchRequest { context, query, ..Default::default() }).await?;
+            }
+            Kind::ByPicture => {
+                let data = self.pictures[at % self.pictures.len().max(1)].clone();
+                let query = Some(Query::Image(ImageQuery { data }));
                 self.client.search(SearchRequest { context, query, ..Default::default() }).await?;
             }
             Kind::ForUser => {

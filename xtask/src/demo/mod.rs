@@ -2,6 +2,7 @@
 //! starts the server, imports, and says what to try, or tries it.
 
 mod columns;
+pub mod fashion;
 mod lines;
 pub mod prepare;
 pub mod retail;
@@ -23,10 +24,14 @@ use crate::{
     programs::{self, Interrupted},
     server::{Server, Start},
 };
+use fashion::Fashion;
 use prepare::{Cut, Prepared};
 
-/// The catalogue's name.
+/// The catalogue's name; the other's is [`fashion::CATALOG`].
 const CATALOG: &str = "grocery";
+/// How many clothes there are, and in the small cut.
+const CLOTHES: usize = 6_000;
+const SOME_CLOTHES: usize = 1_000;
 
 #[derive(Args)]
 pub struct Demo {
@@ -85,13 +90,20 @@ pub fn run(demo: &Demo) -> Result<()> {
 
     programs::say("Getting the text encoder all-MiniLM-L6-v2");
     programs::run(programs::pull_encoder(&layout.registry)?, Some(&interrupted))?;
-    programs::say("Getting the generator of clothes' pictures");
-    programs::run(programs::pull_generator(&layout.registry)?, Some(&interrupted))?;
+    programs::say("Getting the networks for pictures of clothes");
+    for starter in [programs::GENERATOR, programs::IMAGE_ENCODER] {
+        programs::run(programs::pull_starter(starter, &layout.registry)?, Some(&interrupted))?;
+    }
 
     let prepared = Prepared::make(&layout.prepared, cut, &interrupted)?;
+    let clothes = if demo.small { SOME_CLOTHES } else { CLOTHES };
+    let fashion = Fashion::make(&layout.prepared.join("fashion"), &layout.data, clothes)?;
 
     programs::say("Starting the server");
-    let settings = [format!("image_generator.model={}", programs::GENERATOR)];
+    let settings = [
+        format!("image_generator.model={}", programs::GENERATOR.model),
+        format!("image_encoder.model={}", programs::IMAGE_ENCODER.model),
+    ];
     let (registry, data, log) = (&layout.registry, &layout.data, &layout.log);
     let server = Server::start(Start { listen: demo.listen, registry, data, log, settings: &settings }, &interrupted)?;
     programs::say(&format!(
@@ -99,9 +111,12 @@ pub fn run(demo: &Demo) -> Result<()> {
         server.url(),
         built.elapsed().as_secs_f64()
     ));
+    if let Some(fashion) = &fashion {
+        fashion.import(&server, &interrupted)?;
+    }
     import(&layout, &prepared, &server, &interrupted)?;
 
-    let tries = tries::tries(&prepared.sample, &layout.pictures);
+    let tries = tries::tries(&prepared.sample, fashion.as_ref(), &layout.pictures);
     if demo.check {
         tries::check(&tries, &server)?;
         server.stop()?;

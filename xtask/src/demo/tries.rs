@@ -5,7 +5,11 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
 
-use super::{CATALOG, prepare::Sample};
+use super::{
+    CATALOG,
+    fashion::{self, Fashion},
+    prepare::Sample,
+};
 use crate::{programs, server::Server};
 
 /// A command worth trying.
@@ -37,11 +41,11 @@ impl Try {
 }
 
 /// The commands, in an order that tells a story.
-pub fn tries(sample: &Sample, pictures: &Path) -> Vec<Try> {
+pub fn tries(sample: &Sample, fashion: Option<&Fashion>, pictures: &Path) -> Vec<Try> {
     let Sample { user, item, cat_food } = sample;
     // Somebody new every time, so that the first answer knows nothing of them.
     let guest = format!("guest-{}", Timestamp::now().as_second());
-    vec![
+    let mut tries = vec![
         Try::new("Search by words and meaning", ["search", "milk"], Expect::Words(&["milk"])),
         Try::new("A typing error", ["search", "choclate ice crem"], Expect::Words(&["ice cream"])),
         Try::new(
@@ -67,6 +71,31 @@ pub fn tries(sample: &Sample, pictures: &Path) -> Vec<Try> {
             "New pictures of dresses, by a network; they come together on sheet.png",
             ["generate-image", "--category", "dress", "--count", "8", "--out", &pictures.display().to_string()],
             Expect::Lines(9),
+        ),
+    ];
+    tries.extend(fashion.map(by_picture).into_iter().flatten());
+    tries
+}
+
+/// What there is to try with pictures of clothes.
+fn by_picture(fashion: &Fashion) -> [Try; 3] {
+    let picture = |class| fashion.query(class).display().to_string();
+    let (sneaker, dress) = (picture("sneaker"), picture("dress"));
+    [
+        Try::new(
+            "Search by a picture that no item has",
+            ["search", "-c", fashion::CATALOG, "--image", &sneaker],
+            Expect::Words(&["sneaker"]),
+        ),
+        Try::new(
+            "By a picture and words",
+            ["search", "-c", fashion::CATALOG, "coat", "--image", &dress, "--image-weight", "0.6"],
+            Expect::Words(&["dress", "coat"]),
+        ),
+        Try::new(
+            "What looks like the shop's first pair of boots",
+            ["recommend", "-c", fashion::CATALOG, "--similar-to", "ankle-boot-0", "--by", "picture"],
+            Expect::Words(&["ankle boot"]),
         ),
     ]
 }
@@ -133,7 +162,7 @@ mod tests {
 
     #[test]
     fn the_story_is_about_the_ids_of_the_data() {
-        let lines: Vec<String> = tries(&sample(), Path::new("pictures")).iter().map(Try::line).collect();
+        let lines: Vec<String> = tries(&sample(), None, Path::new("pictures")).iter().map(Try::line).collect();
         assert_eq!(lines[0], "vitrine search milk");
         assert!(lines.contains(&"vitrine recommend --bought-together 1029743".to_owned()), "{lines:?}");
         assert_eq!(lines[lines.len() - 4], lines[lines.len() - 2], "the same question before and after");

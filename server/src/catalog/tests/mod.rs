@@ -2,6 +2,7 @@
 
 mod crash;
 mod following;
+mod pictures;
 mod replay;
 
 use std::path::Path;

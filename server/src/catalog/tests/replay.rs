@@ -32,7 +32,11 @@ fn calls() -> impl Strategy<Value = Vec<(Vec<Change>, bool)>> {
         }),
         1 => (0..5_u8).prop_map(|id| Change::DeleteControl(format!("c{id}").into())),
     ];
-    let change = prop_oneof![13 => change, 2 => control];
+    let picture = prop_oneof![
+        3 => (0..9_u8, 0..3_u8).prop_map(|(id, data)| Change::PutPicture(format!("i{id}"), vec![data; 3].into())),
+        1 => (0..9_u8).prop_map(|id| Change::DeletePicture(format!("i{id}"))),
+    ];
+    let change = prop_oneof![13 => change, 2 => control, 5 => picture];
     prop::collection::vec((prop::collection::vec(change, 0..12), prop::bool::weighted(0.2)), 1..8)
 }
 
@@ -44,6 +48,8 @@ struct Memory {
     /// Live, servable, and in the order of ids.
     docs: [Vec<Doc>; 3],
     controls: Controls,
+    /// By doc.
+    pictures: Vec<Option<u64>>,
     /// In the behaviour, and counted.
     events: [u64; 2],
     head: Seq,
@@ -57,6 +63,7 @@ impl Memory {
             items: (0..table.doc_count() as Doc).map(item).collect(),
             docs: [table.live().iter().collect(), table.servable().iter().collect(), table.list(None).collect()],
             controls: Controls::clone(&catalog.controls()),
+            pictures: (0..table.doc_count() as Doc).map(|doc| table.picture(doc)).collect(),
             events: [catalog.behaviour.read().events(), catalog.event_count()],
             head: *catalog.head().borrow(),
         }
@@ -72,6 +79,7 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let mut catalog = open(dir.path());
         let (mut items, mut events, mut controls) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
+        let mut pictures = BTreeMap::new();
         for (changes, reopen) in calls {
             for change in &changes {
                 match change {
@@ -79,7 +87,16 @@ proptest! {
                     Change::PatchItem(Patch { item, .. }) => {
                         items.entry(item.id.clone()).and_modify(|(title, _)| title.clone_from(&item.title));
                     }
-                    Change::DeleteItem(id) => drop(items.remove(id)),
+                    Change::DeleteItem(id) => {
+                        items.remove(id);
+                        pictures.remove(id);
+                    }
+                    Change::PutPicture(id, data) => {
+                        if items.contains_key(id) {
+                            pictures.insert(id.clone(), data.clone());
+                        }
+                    }
+                    Change::DeletePicture(id) => drop(pictures.remove(id)),
                     Change::Event(event) => drop(events.insert(event.event_id.clone())),
                     Change::PutControl(id, control) => drop(controls.insert(id.clone(), Arc::new(control.clone()))),
                     Change::DeleteControl(id) => drop(controls.remove(id)),
@@ -102,14 +119,35 @@ proptest! {
         prop_assert_eq!(&now, &items);
         prop_assert_eq!(catalog.event_count(), events.len() as u64);
         prop_assert_eq!(&*catalog.controls(), &controls);
+        let kept: BTreeMap<_, _> = {
+            let table = catalog.items.read();
+            let picture = |doc| Some((table.id(doc)?.to_string(), catalog.picture(doc).unwrap()?));
+            (0..table.doc_count() as Doc).filter_map(picture).collect()
+        };
+        prop_assert_eq!(&kept, &pictures);
+        prop_assert_eq!(catalog.picture_count(), pictures.len());
+        // Whoever follows pictures hears of each that there is.
+        let table = catalog.items.read();
+        let followed = catalog.changed(Followed::Pictures, Seq(0), usize::MAX >> 1).unwrap();
+        let followed = followed.into_iter().filter(|&(_, doc)| table.picture(doc).is_some());
+        let ids: BTreeSet<_> = followed.filter_map(|(_, doc)| Some(table.id(doc)?.to_string())).collect();
+        prop_assert!(ids.iter().eq(pictures.keys()));
         // What the records say, one after the other.
         let (mut replayed, mut seen, mut ruled) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
-        for (n, record) in catalog.read(Seq(0), usize::MAX >> 1).unwrap().into_iter().enumerate() {
-            prop_assert_eq!(record.seq, Seq(n as u64 + 1));
+        let (mut shown, mut last) = (BTreeMap::new(), Seq(0));
+        for record in catalog.read(Seq(0), usize::MAX >> 1).unwrap() {
+            prop_assert!(record.seq > last);
+            last = record.seq;
             match record.change {
                 Change::UpsertItem(item) => drop(replayed.insert(item.id, (item.title, item.available))),
                 Change::PatchItem(patch) => panic!("the log holds whole items: {patch:?}"),
-                Change::DeleteItem(id) => drop(replayed.remove(&id)),
+                Change::DeleteItem(id) => {
+                    replayed.remove(&id);
+                    shown.remove(&id);
+                }
+                // Those that were replaced are there no more.
+                Change::PutPicture(id, data) => prop_assert!(shown.insert(id, data).is_none()),
+                Change::DeletePicture(id) => drop(shown.remove(&id)),
                 Change::Event(event) => seen.push(event.event_id),
                 Change::PutControl(id, control) => drop(ruled.insert(id, Arc::new(control))),
                 Change::DeleteControl(id) => drop(ruled.remove(&id)),
@@ -117,6 +155,7 @@ proptest! {
         }
         prop_assert_eq!(replayed, items);
         prop_assert_eq!(ruled, controls);
+        prop_assert_eq!(shown, pictures);
         seen.sort();
         prop_assert!(seen.into_iter().eq(events));
     }

@@ -1,0 +1,93 @@
+//! The candidates of a recommendation, put in order by the ranker that this server runs.
+
+use std::time::Instant;
+
+use tokio::runtime::Handle;
+use tonic::Status;
+use vitrine::v1::{
+    Degraded, DegradedReason, Item, RecommendRequest, RequestContext, ServedBy, recommend_request::Target as Asked,
+};
+use vitrine_models::{MOST_MET, Moment};
+
+use super::App;
+use crate::{
+    Doc,
+    batch::Row,
+    behaviour::{History, weight::is_met},
+    catalog::items::Table,
+    error::not_found,
+    model::{NotLoaded, Pinned},
+    ranker::{CTR_RANKING, Ranker},
+    recommend::Chances,
+};
+
+/// The ranker that answers a request, if it is for a user or a session and a ranker is configured; or why none answers. The outer error is
+/// the caller's: it selected a version that is not loaded.
+pub fn ranker(
+    app: &App,
+    context: &RequestContext,
+    request: &RecommendRequest,
+) -> Result<Option<Result<Pinned<Ranker>, NotLoaded>>, Status> {
+    let Some(rankers) = &app.rankers else { return Ok(None) };
+    let selector = context.model_selector.get(CTR_RANKING).map(String::as_str);
+    match (rankers.resolve(selector), selector) {
+        (Err(error), Some(selector)) => Err(not_found("model version", selector, &error.to_string())),
+        (resolved, _) => {
+            let is_wanted = matches!(request.target, Some(Asked::ForUser(_) | Asked::ForSession(_)));
+            Ok(is_wanted.then_some(resolved))
+        }
+    }
+}
+
+/// Candidates as a ranker sees them, or why it cannot.
+pub struct Judged {
+    docs: Vec<Doc>,
+    rows: Result<(Pinned<Ranker>, Vec<Row>), String>,
+}
+
+impl Judged {
+    /// Of candidates for somebody with a history.
+    pub fn new(
+        ranker: Result<Pinned<Ranker>, NotLoaded>,
+        candidates: Vec<Doc>,
+        history: &History<'_>,
+        who: &RequestContext,
+        table: &Table,
+        now_ms: i64,
+    ) -> Self {
+        let met = history.actions.iter().rev().filter(|entry| is_met(entry.kind()));
+        let met: Vec<&Item> =
+            met.filter_map(|entry| table.item(entry.doc)).map(|item| &**item).take(MOST_MET).collect();
+        let person = match (who.user_id.as_str(), who.visitor_id.as_str()) {
+            ("", "") => String::new(),
+            ("", visitor) => format!("visitor:{visitor}"),
+            (user, _) => user.to_owned(),
+        };
+        let moment = Moment { person: &person, met: &met, seconds: now_ms.div_euclid(1_000) };
+        let (docs, items): (Vec<Doc>, Vec<&Item>) =
+            candidates.into_iter().filter_map(|doc| Some((doc, &**table.item(doc)?))).unzip();
+        let rows = ranker.map_err(|error| error.to_string()).and_then(|ranker| {
+            let rows = ranker.rows(items, &moment).map_err(|error| error.to_string())?;
+            Ok((ranker, rows))
+        });
+        Self { docs, rows }
+    }
+
+    /// Asks the ranker. Blocks.
+    pub fn ask(self, deadline: Instant, degraded: &mut Vec<Degraded>) -> Option<(Chances, ServedBy)> {
+        let asked = self.rows.and_then(|(ranker, rows)| {
+            if rows.is_empty() {
+                return Ok(None);
+            }
+            let chances = Handle::current().block_on(ranker.chances(rows, Some(deadline)));
+            let chances = chances.map_err(|error| error.to_string())?;
+            let chances = Chances::new(self.docs.iter().copied().zip(chances).collect());
+            Ok(Some((chances, ranker.served_by())))
+        });
+        asked.unwrap_or_else(|why| {
+            let reason = DegradedReason::RankerUnavailable as i32;
+            degraded.push(Degraded { reason, detail: format!("nothing says how likely items are wanted: {why}") });
+            None
+        })
+    }
+}

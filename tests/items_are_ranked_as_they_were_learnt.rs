@@ -1,0 +1,240 @@
+//! A network learnt from what was shown to whom, and what came of it, puts a server's candidates in order. What it sees of them there is what
+//! it would see in the log: each recommendation is logged as shown, and judged again from the log.
+
+#![cfg(test)]
+
+mod harness;
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, SystemTime},
+};
+
+use harness::{CATALOG, Start, TestServer, context, eventually, program, recommend, refused};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use serde_json::json;
+use vitrine::v1::{
+    DegradedReason, Event, EventItem, EventType, FeedbackRequest, ForSession, ForUser, GetModelVersionRequest,
+    RecommendRequest, RecommendResponse, RequestContext, VersionState, recommend_request::Target,
+};
+use vitrine_client::{Client, Code};
+
+const BRANDS: [&str; 4] = ["North Wind", "Acme", "Best", "Solo"];
+const ITEMS: usize = 40;
+const USERS: usize = 60;
+const VERSION: &str = "models/clicks/versions/1";
+
+fn run(name: &str, dir: &Path, line: &str) -> String {
+    let output = Command::new(program(name)).args(line.split(' ')).current_dir(dir).output().unwrap();
+    assert!(output.status.success(), "{name} {line}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Goods of four brands.
+fn items() -> String {
+    let line = |n: usize| {
+        json!({
+            "id": format!("i{n:02}"), "title": format!("Item {n}"), "brand": BRANDS[n % 4],
+            "categories": [format!("Goods > Shelf {}", n % 5)], "price": {"amount": format!("{}.50", n + 1), "currency": "EUR"},
+            "attributes": {"weight": n * 10, "colour": (["blue", "dark red"][n % 2])}, "created": format!("2025-{:02}-{:02}T09:00:00Z", 1 + n % 12, 1 + n % 28),
+        })
+    };
+    (0..ITEMS).fold(String::new(), |mut lines, n| {
+        writeln!(lines, "{}", line(n)).unwrap();
+        lines
+    })
+}
+
+/// People who are shown ten items an hour, and click on those of the brand that they clicked on last.
+fn events() -> String {
+    let mut random = StdRng::seed_from_u64(1);
+    let mut lines = String::new();
+    let mut number = 0;
+    let start = jiff::Timestamp::now().as_second() - 3 * 86_400;
+    for user in 0..USERS {
+        let mut brand = user % 4;
+        for hour in 0..12 {
+            for _ in 0..10 {
+                let item = random.random_range(0..ITEMS);
+                let time = start + hour * 3_600 + number % 1_000;
+                let clicked = item % 4 == brand && random.random_bool(0.9) || random.random_bool(0.05);
+                for (kind, at) in [("impression", Some(time)), ("click", clicked.then_some(time + 5))] {
+                    let Some(at) = at else { continue };
+                    let time = jiff::Timestamp::from_second(at).unwrap();
+                    let event = json!({
+                        "event_id": format!("e{number}"), "type": kind, "user_id": format!("u{user}"),
+                        "item_id": format!("i{item:02}"), "time": time.to_string(),
+                    });
+                    writeln!(lines, "{event}").unwrap();
+                    number += 1;
+                }
+                if clicked {
+                    brand = item % 4;
+                }
+            }
+        }
+    }
+    lines
+}
+
+/// A network learnt from them, published; and the folder of all.
+fn learnt(registry: &Path, dir: &Path) {
+    fs::write(dir.join("items.jsonl"), items()).unwrap();
+    fs::write(dir.join("events.jsonl"), events()).unwrap();
+    run("vitrine-trainer", dir, "prepare-clicks --items items.jsonl --events events.jsonl --out shown");
+    let settings = "width = 8\nlayers = [16]\n[learning]\nepochs = 12\nlearning_rate = 0.01\n";
+    fs::write(dir.join("clicks.toml"), settings).unwrap();
+    run("vitrine-trainer", dir, "train deepfm --interactions shown/shown.inter --config clicks.toml --out learnt");
+    let registry = registry.display();
+    run("vitrine-trainer", dir, &format!("publish learnt --registry {registry} --model clicks --label stable"));
+}
+
+async fn served(start: Start) -> (TestServer, Client) {
+    let server = start.set("ranker.model=clicks").run();
+    let client = server.client().await;
+    (server, client)
+}
+
+/// The same with the goods and what happened, and the ranker available.
+async fn shop() -> (TestServer, Client, PathBuf) {
+    let start = Start::default();
+    let dir = start.dir.path().to_owned();
+    learnt(&start.registry, &dir);
+    let (server, client) = served(start).await;
+    for (what, file) in [("items", "items.jsonl"), ("events", "events.jsonl")] {
+        let output = server.cli(&[what, "import", dir.join(file).to_str().unwrap(), "--create"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    eventually("the ranker is available", async || {
+        let version = client.get_model_version(GetModelVersionRequest { name: VERSION.into() }).await.ok()?;
+        (version.state() == VersionState::Available).then_some(())
+    })
+    .await;
+    (server, client, dir)
+}
+
+fn of(user: &str) -> RecommendRequest {
+    RecommendRequest {
+        context: Some(RequestContext { user_id: user.into(), ..context().unwrap() }),
+        page_size: 20,
+        ..recommend(Target::ForUser(ForUser {}))
+    }
+}
+
+/// Each result with its chance.
+fn ranked(answer: &RecommendResponse) -> Vec<(String, f64)> {
+    let chance = |result: &vitrine::v1::Recommendation| {
+        let stage = result.stages.iter().find(|stage| stage.stage == "ranked").unwrap();
+        (result.item.as_ref().unwrap().id.clone(), stage.score)
+    };
+    answer.results.iter().map(chance).collect()
+}
+
+/// Says that an answer was shown.
+async fn show(client: &Client, user: &str, answer: &RecommendResponse, at: SystemTime) {
+    let items = ranked(answer).into_iter().map(|(id, _)| EventItem { id, ..Default::default() }).collect();
+    let event = Event {
+        event_id: format!("shown-{user}"),
+        r#type: EventType::Impression as i32,
+        user_id: user.into(),
+        items,
+        time: Some(at.into()),
+        ..Default::default()
+    };
+    client.feedback(FeedbackRequest { catalog: CATALOG.into(), events: vec![event] }).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_seen_of_candidates_is_what_the_log_says_of_them() {
+    let (server, client, dir) = shop().await;
+    let mut served = Vec::new();
+    for user in ["u0", "u1", "u2"] {
+        let at = SystemTime::now();
+        let answer = client.recommend(of(user)).await.unwrap();
+        assert_eq!((answer.degraded.len(), answer.results.len()), (0, 20));
+        let chances = ranked(&answer);
+        assert!(chances.windows(2).all(|pair| pair[0].1 >= pair[1].1), "best first: {chances:?}");
+        assert!(answer.served_by.iter().any(|by| by.task == "ctr-ranking" && by.model == "clicks"));
+        show(&client, user, &answer, at).await;
+        served.extend(chances);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let exported = dir.join("exported.jsonl");
+    let output = server.cli(&["events", "export", "--out", exported.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    run("vitrine-trainer", &dir, "prepare-clicks --items items.jsonl --events exported.jsonl --out again");
+    let line = "evaluate clicks learnt --interactions again/again.inter --all --chances chances.txt";
+    run("vitrine-trainer", &dir, line);
+    let examples = fs::read_to_string(dir.join("again/again.inter")).unwrap();
+    let (header, lines) = examples.split_once('\n').unwrap();
+    let item = header.split('\t').position(|column| column == "item_id:token").unwrap();
+    let ids: Vec<&str> = lines.lines().map(|line| line.split('\t').nth(item).unwrap()).collect();
+    let chances = fs::read_to_string(dir.join("chances.txt")).unwrap();
+    let chances: Vec<f64> = chances.lines().map(|line| line.parse().unwrap()).collect();
+    assert_eq!(ids.len(), chances.len());
+    for (of_user, served) in served.chunks(20).enumerate() {
+        let from = ids.len() - 60 + of_user * 20;
+        for (id, chance) in served {
+            let at = ids[from..from + 20].iter().position(|other| other == id).unwrap();
+            let again = chances[from + at];
+            assert!((chance - again).abs() < 1e-5, "{id}: {chance} served, {again} of the log");
+        }
+    }
+}
+
+#[tokio::test]
+async fn people_get_more_of_what_they_clicked_on_last_and_other_targets_are_left_alone() {
+    let (_server, client, _) = shop().await;
+    for (brand, name) in BRANDS.iter().enumerate() {
+        let view = |n: usize| Event {
+            r#type: EventType::Click as i32,
+            items: vec![EventItem { id: format!("i{:02}", n * 4 + brand), ..Default::default() }],
+            ..Default::default()
+        };
+        let session = ForSession { events: (0..4).map(view).collect() };
+        // Somebody new: only the session says what they want.
+        let context = Some(RequestContext { user_id: String::new(), ..context().unwrap() });
+        let request = RecommendRequest { context, page_size: 6, ..recommend(Target::ForSession(session)) };
+        let answer = client.recommend(request).await.unwrap();
+        let of_brand = answer.results.iter().filter(|result| result.item.as_ref().unwrap().brand == *name).count();
+        assert!(of_brand >= 4, "{of_brand} of {name} in {:?}", ranked(&answer));
+    }
+    let popular = client.recommend(recommend(Target::Popular(vitrine::v1::Popular::default()))).await.unwrap();
+    assert!(popular.results.iter().all(|result| result.stages.iter().all(|stage| stage.stage != "ranked")));
+}
+
+#[tokio::test]
+async fn a_ranker_whose_numbers_are_none_never_answers_and_the_sources_order_what_they_propose() {
+    let start = Start::default();
+    let dir = start.dir.path().to_owned();
+    learnt(&start.registry, &dir);
+    // The second version: weights that are no numbers, and nothing recorded to be compared with.
+    fs::create_dir(dir.join("broken")).unwrap();
+    fs::copy(dir.join("learnt/config.json"), dir.join("broken/config.json")).unwrap();
+    let mut weights = fs::read(dir.join("learnt/model.safetensors")).unwrap();
+    let length = u64::from_le_bytes(weights[..8].try_into().unwrap()) as usize;
+    weights[8 + length..].chunks_exact_mut(4).for_each(|bytes| bytes.copy_from_slice(&f32::NAN.to_le_bytes()));
+    fs::write(dir.join("broken/model.safetensors"), weights).unwrap();
+    let registry = start.registry.display();
+    let line = format!("publish clicks broken --kind deepfm --task ctr-ranking --registry {registry}");
+    run("vitrine-registry", &dir, &line);
+    run("vitrine-registry", &dir, &format!("label clicks stable 2 --registry {registry}"));
+    let (server, client) = served(start).await;
+    for (what, file) in [("items", "items.jsonl"), ("events", "events.jsonl")] {
+        assert!(server.cli(&[what, "import", dir.join(file).to_str().unwrap(), "--create"]).status.success());
+    }
+    let answer = eventually("the version has failed", async || {
+        let answer = client.recommend(of("u1")).await.unwrap();
+        let why = answer.degraded.first()?;
+        assert_eq!((why.reason(), answer.degraded.len()), (DegradedReason::RankerUnavailable, 1));
+        why.detail.contains("is not finite").then_some(answer)
+    })
+    .await;
+    assert_eq!(answer.results.len(), 20);
+    let mut selecting = of("u1");
+    selecting.context.as_mut().unwrap().model_selector.insert("ctr-ranking".into(), "2".into());
+    assert_eq!(refused(client.recommend(selecting).await).code, Code::NotFound);
+}
