@@ -1,7 +1,8 @@
 //! `cargo xtask bench events`: how soon an event changes what its user is recommended, while others' events arrive.
 //!
 //! Again and again somebody new views an item and is then recommended something because of it. Before the event they could only be shown what is
-//! popular; the answer that names the item as a reason is the one that counts.
+//! popular; the answer that names the item as a reason is the one that counts. And each second a new item comes, like one that somebody has just
+//! viewed: how long until it is recommended to them.
 
 use std::{
     sync::{
@@ -17,8 +18,8 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _}
 use serde::Serialize;
 use tokio::time::interval;
 use vitrine::v1::{
-    Event, EventItem, EventStatus, EventType, FeedbackRequest, ForUser, RecommendRequest, RequestContext,
-    recommend_request::Target,
+    Event, EventItem, EventStatus, EventType, FeedbackRequest, ForUser, Item, RecommendRequest, RequestContext,
+    UpsertItemsRequest, recommend_request::Target,
 };
 use vitrine_client::{
     Client, Error,
@@ -36,6 +37,10 @@ use crate::programs::{self, Interrupted, say};
 const SHOPPERS: u32 = 2_000;
 /// Somebody new comes so often.
 const NEWCOMERS: Duration = Duration::from_millis(50);
+/// A new item comes so often.
+const NEW_ITEMS: Duration = Duration::from_secs(1);
+/// As long as a page may be.
+const PAGE: i32 = 100;
 /// The events of others go on for so long before anything counts.
 const SETTLE: Duration = Duration::from_secs(5);
 
@@ -74,6 +79,9 @@ struct Line {
     answered_ms_p99: f64,
     both_ms_p50: f64,
     both_ms_p99: f64,
+    new_items: usize,
+    new_item_ms_p50: f64,
+    new_item_ms_p99: f64,
 }
 
 /// How long a newcomer waited.
@@ -94,19 +102,21 @@ pub fn run(events: &Events) -> Result<()> {
     let interrupted = Interrupted::watch()?;
     let shop = Shop::open(events.items, &events.settings, &interrupted)?;
     say("Waiting for the vectors of all items");
-    let (waited, others) = super::measure(&interrupted, async {
+    let (waited, shown, others) = super::measure(&interrupted, async {
         let client = shop.connect().await?;
         shop::indexed(&client, CATALOG, |_, _| {}).await?;
-        let ids: Arc<[String]> = shop::items(&client).await?.into_iter().map(|item| item.id).collect();
+        let items = shop::items(&client).await?;
+        let ids: Arc<[String]> = items.iter().map(|item| item.id.clone()).collect();
         say(&format!("{} events of others a second, and {:.0} newcomers", events.rate, 1.0 / NEWCOMERS.as_secs_f64()));
         let others = Arc::new(Others::default());
         let arriving = tokio::spawn(arrive(client.clone(), Arc::clone(&ids), events.rate, Arc::clone(&others)));
         tokio::time::sleep(SETTLE).await;
-        let waited = newcomers(&client, &ids, events.duration).await;
+        let (waited, shown) =
+            tokio::join!(newcomers(&client, &ids, events.duration), new_items(&client, items, events.duration));
         arriving.abort();
-        Ok((waited?, others))
+        Ok((waited?, Spread::of(shown?), others))
     })?;
-    report(events, &waited, &others);
+    report(events, &waited, &shown, &others);
     shop.close()
 }
 
@@ -170,14 +180,7 @@ async fn newcomer(client: Client, user: String, item: String) -> Result<Waited> 
     let accepted = record(client.clone(), format!("of-{user}"), user.clone(), item.clone(), EventType::View).await?;
     ensure!(accepted, "the event of {user} was not accepted");
     let recorded = begun.elapsed();
-    let context = Some(RequestContext { catalog: CATALOG.to_owned(), user_id: user, ..RequestContext::default() });
-    let request = RecommendRequest {
-        context,
-        target: Some(Target::ForUser(ForUser {})),
-        page_size: 10,
-        explain: true,
-        ..RecommendRequest::default()
-    };
+    let request = for_user(user);
     let mut asked = 0;
     loop {
         asked += 1;
@@ -190,7 +193,44 @@ async fn newcomer(client: Client, user: String, item: String) -> Result<Waited> 
     }
 }
 
-fn report(events: &Events, waited: &[Waited], others: &Others) {
+fn for_user(user_id: String) -> RecommendRequest {
+    let context = Some(RequestContext { catalog: CATALOG.to_owned(), user_id, ..RequestContext::default() });
+    let target = Some(Target::ForUser(ForUser {}));
+    RecommendRequest { context, target, page_size: 10, explain: true, ..RecommendRequest::default() }
+}
+
+/// New items until the time is over, each like one that somebody new has viewed: how long from each one's acknowledgement until it is
+/// recommended to them.
+async fn new_items(client: &Client, items: Vec<Item>, duration: Duration) -> Result<Vec<Duration>> {
+    let mut random = StdRng::seed_from_u64(3);
+    let mut due = interval(NEW_ITEMS);
+    let (begun, mut waited) = (Instant::now(), Vec::new());
+    while begun.elapsed() < duration {
+        due.tick().await;
+        let viewed = items.choose(&mut random).cloned().unwrap_or_default();
+        let number = waited.len();
+        let (user, id) = (format!("visitor-of-{number}"), format!("new-{number}"));
+        record(client.clone(), format!("of-{user}"), user.clone(), viewed.id.clone(), EventType::View).await?;
+        let like = Item { id: id.clone(), title: format!("{}, new", viewed.title), created: None, ..viewed };
+        client
+            .upsert_items(UpsertItemsRequest { parent: CATALOG.to_owned(), items: vec![like], update_mask: None })
+            .await?;
+        // The shop has many items of the same name: it need not be among the first.
+        let (acknowledged, request) = (Instant::now(), RecommendRequest { page_size: PAGE, ..for_user(user) });
+        loop {
+            let answer = client.recommend(request.clone()).await?;
+            if answer.results.iter().filter_map(|result| result.item.as_ref()).any(|item| item.id == id) {
+                break;
+            }
+            ensure!(acknowledged.elapsed() < Duration::from_secs(10), "{id} was not recommended in ten seconds");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        waited.push(acknowledged.elapsed());
+    }
+    Ok(waited)
+}
+
+fn report(events: &Events, waited: &[Waited], shown: &Spread, others: &Others) {
     let of = |time: fn(&Waited) -> Duration| Spread::of(waited.iter().map(time));
     let (recorded, answered) = (of(|waited| waited.recorded), of(|waited| waited.answered));
     let both = of(|waited| waited.recorded + waited.answered);
@@ -200,6 +240,7 @@ fn report(events: &Events, waited: &[Waited], others: &Others) {
         ("their event is recorded", &recorded),
         ("from then until it has changed what is recommended", &answered),
         ("both", &both),
+        ("a new item, until it is recommended", shown),
     ] {
         let [p50, p99, longest] = [0.5, 0.99, 1.0].map(|quantile| millis(spread.at(quantile)));
         println!("{name:<52} {p50:>9} {p99:>9} {longest:>9}");
@@ -219,6 +260,9 @@ fn report(events: &Events, waited: &[Waited], others: &Others) {
             answered_ms_p99: ms(&answered, 0.99),
             both_ms_p50: ms(&both, 0.5),
             both_ms_p99: ms(&both, 0.99),
+            new_items: shown.len(),
+            new_item_ms_p50: ms(shown, 0.5),
+            new_item_ms_p99: ms(shown, 0.99),
         };
         println!("{}", serde_json::json!(line));
     }

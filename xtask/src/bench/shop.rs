@@ -34,6 +34,7 @@ pub const KEPT: &str = "target/bench";
 pub const CATALOG: &str = "catalogs/grocery";
 /// The encoder's model.
 pub const MODEL: &str = "minilm";
+const GOODS: &str = "items.jsonl";
 const PAGE: i32 = 1000;
 const POLL: Duration = Duration::from_millis(500);
 
@@ -68,7 +69,7 @@ impl Shop {
         let server = Server::start(start, interrupted)?;
 
         say("Importing the goods");
-        let goods = folder.path().join("items.jsonl");
+        let goods = folder.path().join(GOODS);
         write_first(&prepared.items, items, &goods).with_context(|| goods.display().to_string())?;
         import(&server, CATALOG, &goods, interrupted)?;
         Ok(Self { server, queries, events: prepared.events, folder })
@@ -77,6 +78,11 @@ impl Shop {
     /// What was bought, in the form of an import.
     pub fn events(&self) -> &Path {
         &self.events
+    }
+
+    /// The goods, in the form of an import.
+    pub fn goods(&self) -> PathBuf {
+        self.folder.path().join(GOODS)
     }
 
     /// Puts what was bought into the catalog.

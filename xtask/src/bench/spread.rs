@@ -13,6 +13,11 @@ impl Spread {
         Self(times)
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The arithmetic mean. Zero if there is none.
     pub fn mean(&self) -> Duration {
         self.0.iter().sum::<Duration>().checked_div(self.0.len() as u32).unwrap_or_default()

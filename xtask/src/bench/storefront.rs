@@ -38,6 +38,7 @@ use super::{
 use crate::programs::{self, Interrupted, say};
 
 const SEQUENCES: &str = "next-item";
+const RANKER: &str = "clicks";
 const PICTURES: &str = programs::GENERATOR.model;
 const IMAGE_ENCODER: &str = programs::IMAGE_ENCODER.model;
 /// Different pictures that the goods have, and as many others to search by; at most 64, as many as a call makes.
@@ -65,6 +66,9 @@ pub struct Storefront {
     /// How many items there are, of the 4,000 most bought.
     #[arg(long, default_value_t = 2000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     items: u32,
+    /// How many candidates of a recommendation a ranker puts in order, a `deepfm` of the kinds' usual sizes. 0: there is none.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    ranked: usize,
     /// End with one line of JSON.
     #[arg(long)]
     json: bool,
@@ -148,21 +152,24 @@ pub fn run(storefront: &Storefront) -> Result<()> {
         programs::build()?;
     }
     let interrupted = Interrupted::watch()?;
-    let settings = [
+    let mut settings = vec![
         format!("sequence_model.model={SEQUENCES}"),
         format!("image_generator.model={PICTURES}"),
         format!("image_encoder.model={IMAGE_ENCODER}"),
     ];
+    if storefront.ranked > 0 {
+        settings.extend([format!("ranker.model={RANKER}"), format!("recommend.ranked={}", storefront.ranked)]);
+    }
     let shop = Shop::open(storefront.items, &settings, &interrupted)?;
     shop.import_events(&interrupted)?;
-    publish(&shop, &interrupted)?;
+    publish(&shop, storefront.ranked > 0, &interrupted)?;
     let (alone, capacity, together) = super::measure(&interrupted, measure(storefront, &shop))?;
     report(storefront, &alone, capacity, &together);
     shop.close()
 }
 
 /// Puts the networks into the registry.
-fn publish(shop: &Shop, interrupted: &Interrupted) -> Result<()> {
+fn publish(shop: &Shop, ranked: bool, interrupted: &Interrupted) -> Result<()> {
     say("Publishing what makes and sees pictures, and what reads histories after a pass over them");
     for starter in [programs::GENERATOR, programs::IMAGE_ENCODER] {
         programs::run(programs::pull_starter(starter, &shop.registry())?, Some(interrupted))?;
@@ -177,19 +184,35 @@ fn publish(shop: &Shop, interrupted: &Interrupted) -> Result<()> {
     };
     let events = fs::canonicalize(shop.events()).context("the events are not there")?;
     let mut prepare = trainer(&["prepare", "--out", "shop", "--events"])?;
-    prepare.arg(events);
+    prepare.arg(&events);
     programs::run(prepare, Some(interrupted))?;
     let train = ["train", "sasrec", "--interactions", "shop/shop.inter", "--config", "next.toml", "--out", "learnt"];
     programs::run(trainer(&train)?, Some(interrupted))?;
-    let mut publish = trainer(&["publish", "learnt", "--model", SEQUENCES, "--label", "stable", "--registry"])?;
-    publish.arg(fs::canonicalize(shop.registry()).context("the registry is not there")?);
-    programs::run(publish, Some(interrupted))
+    let registry = fs::canonicalize(shop.registry()).context("the registry is not there")?;
+    let publish = |learnt: &str, model: &str| -> Result<()> {
+        let mut publish = trainer(&["publish", learnt, "--model", model, "--label", "stable", "--registry"])?;
+        publish.arg(&registry);
+        programs::run(publish, Some(interrupted))
+    };
+    publish("learnt", SEQUENCES)?;
+    if !ranked {
+        return Ok(());
+    }
+    fs::write(path("clicks.toml"), "[learning]\nepochs = 1\n").context("cannot write a file")?;
+    let mut prepare = trainer(&["prepare-clicks", "--drawn", "2", "--out", "shown", "--events"])?;
+    prepare.arg(&events).arg("--items").arg(fs::canonicalize(shop.goods()).context("the goods are not there")?);
+    programs::run(prepare, Some(interrupted))?;
+    let train =
+        ["train", "deepfm", "--interactions", "shown/shown.inter", "--config", "clicks.toml", "--out", "clicks"];
+    programs::run(trainer(&train)?, Some(interrupted))?;
+    publish("clicks", RANKER)
 }
 
 async fn measure(storefront: &Storefront, shop: &Shop) -> Result<(Times, f64, Times)> {
     let client = shop.connect().await?;
     say("Waiting for the networks, and for the vectors of all items and their pictures");
-    for model in [SEQUENCES, PICTURES, IMAGE_ENCODER] {
+    let ranker = (storefront.ranked > 0).then_some(RANKER);
+    for model in [SEQUENCES, PICTURES, IMAGE_ENCODER].into_iter().chain(ranker) {
         available(&client, model).await?;
     }
     let items: Vec<String> = shop::items(&client).await?.into_iter().map(|item| item.id).collect();

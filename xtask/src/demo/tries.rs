@@ -88,9 +88,9 @@ fn by_picture(fashion: &Fashion) -> [Try; 3] {
             Expect::Words(&["sneaker"]),
         ),
         Try::new(
-            "By a picture and words",
-            ["search", "-c", fashion::CATALOG, "coat", "--image", &dress, "--image-weight", "0.6"],
-            Expect::Words(&["dress", "coat"]),
+            "By words and, a little, by a picture",
+            ["search", "-c", fashion::CATALOG, "coat", "--image", &dress, "--image-weight", "0.3"],
+            Expect::Words(&["coat", "image-embedding"]),
         ),
         Try::new(
             "What looks like the shop's first pair of boots",
