@@ -19,7 +19,10 @@ const QUALITY: u8 = 90;
 static DECODING: LazyLock<Arc<Semaphore>> =
     LazyLock::new(|| Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, NonZero::get))));
 
-/// Decodes a file, and does with it what else takes a processor.
+/// As many of a caller's pictures are decoded at once as make sense: whoever has more lets others in between.
+pub const AT_ONCE: usize = 2;
+
+/// Decodes a file that somebody waits for, when it is its turn, and does with it what else takes a processor.
 ///
 /// # Errors
 /// Those of [`decode_picture`].
@@ -27,14 +30,26 @@ pub async fn decoded<T: Send + 'static>(
     file: Bytes,
     then: impl FnOnce(DynamicImage) -> T + Send + 'static,
 ) -> Result<T, PictureError> {
-    let failed = |error: String| PictureError::Unreadable(error);
-    let permit = Arc::clone(&DECODING).acquire_owned().await.map_err(|error| failed(error.to_string()))?;
-    let work = move || {
+    let permit = Arc::clone(&DECODING).acquire_owned().await;
+    let permit = permit.map_err(|error| PictureError::Unreadable(error.to_string()))?;
+    decoded_aside(file, move |picture| {
         let _permit = permit;
-        decode_picture(&file).map(then)
-    };
+        then(picture)
+    })
+    .await
+}
+
+/// The same in nobody's turn: for threads of a low priority, which must not hold up those who wait.
+///
+/// # Errors
+/// Those of [`decode_picture`].
+pub async fn decoded_aside<T: Send + 'static>(
+    file: Bytes,
+    then: impl FnOnce(DynamicImage) -> T + Send + 'static,
+) -> Result<T, PictureError> {
     // A decoder that panics has met a file that it cannot read.
-    task::spawn_blocking(work).await.unwrap_or_else(|error| Err(failed(error.to_string())))
+    let decoded = task::spawn_blocking(move || decode_picture(&file).map(then)).await;
+    decoded.unwrap_or_else(|error| Err(PictureError::Unreadable(error.to_string())))
 }
 
 /// A picture's file as it is kept: itself, or smaller if it is large.

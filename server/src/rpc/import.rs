@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::{FutureExt as _, future::join_all};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::sync::mpsc;
-use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming};
 use vitrine::v1::{
     Event, ImportError, ImportEventsRequest, ImportItemsRequest, ImportProgress, ImportStart, Item,
@@ -205,7 +205,8 @@ impl Chunk {
     async fn read_pictures(&mut self) {
         let pictures = std::mem::take(&mut self.pictures).into_iter();
         let read = pictures.map(|(position, id, data)| async move { (position, id, picture::kept(data).await) });
-        for (position, id, kept) in join_all(read).await {
+        let read: Vec<_> = stream::iter(read).buffered(picture::AT_ONCE).collect().await;
+        for (position, id, kept) in read {
             match kept {
                 Ok(data) => self.changes.push(Change::PutPicture(id, data)),
                 Err(error) => {

@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc};
 
-use futures_util::future::try_join_all;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use vitrine_models::PictureError;
 
 use super::{Generations, Shop};
@@ -91,7 +91,8 @@ impl Embedder for ImageEncoder {
         let look = self.look();
         let rows = docs.into_iter().map(|doc| async move {
             let file = catalog.picture(doc).map_err(|error| EncoderError::Failed { detail: error.to_string() })?;
-            let row: Option<Row> = match picture::decoded(file.unwrap_or_default(), move |file| look.row(&file)).await {
+            let row = picture::decoded_aside(file.unwrap_or_default(), move |picture| look.row(&picture));
+            let row: Option<Row> = match row.await {
                 Ok(row) => Some(row),
                 // It is gone: its removal follows.
                 Err(PictureError::Empty) => None,
@@ -103,7 +104,7 @@ impl Embedder for ImageEncoder {
             };
             Ok::<_, EncoderError>(row)
         });
-        let rows = try_join_all(rows).await?;
+        let rows: Vec<Option<Row>> = stream::iter(rows).buffered(picture::AT_ONCE).try_collect().await?;
         let readable: Vec<bool> = rows.iter().map(Option::is_some).collect();
         let mut vectors = self.opened().run_bulk(rows.into_iter().flatten().collect()).await?.into_iter();
         let vector = |readable| if readable { vectors.next().unwrap_or_default() } else { Vec::new() };
