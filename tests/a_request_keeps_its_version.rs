@@ -112,7 +112,7 @@ async fn a_label_or_a_version_is_selected_and_what_is_not_loaded_is_refused_with
         })
         .await;
     assert_eq!(refused(recommended).code, Code::NotFound);
-    let error = refused(client.search(selected("image-embedding", "stable")).await);
+    let error = refused(client.search(selected("rerank", "stable")).await);
     assert!(error.message.contains("model_selector"), "{error:?}");
 
     // By the Open Inference Protocol likewise.

@@ -171,16 +171,19 @@ async fn a_network_that_knows_half_of_the_items_says_so_and_the_others_come_from
     upsert(&client, known.chain((0..ITEMS / 2).map(|n| item(&format!("new{n:02}"), &format!("New {n}")))).collect())
         .await;
     let mut events = Vec::new();
-    for (user, items) in [("walker", ["i05", "i06", "new03"]), ("other", ["i06", "new03", "new04"])] {
-        events.extend(items.map(|item| purchase(&format!("{user}-{item}"), user, item)));
+    let walks = [("walker", &["new01", "i05", "new02", "i06", "new03"][..]), ("other", &["i06", "new03", "new04"])];
+    for (user, items) in walks {
+        events.extend(items.iter().map(|item| purchase(&format!("{user}-{item}"), user, item)));
     }
     client.feedback(FeedbackRequest { catalog: CATALOG.into(), events }).await.unwrap();
     let answer = client.recommend(of("walker")).await.unwrap();
     let why: Vec<_> = answer.degraded.iter().map(|why| (why.reason(), why.detail.as_str())).collect();
-    let wanted = "the sequence model knows 20 of 40 items; the others come from other sources only";
+    let wanted = "the sequence model knows 2 of the last 5 items; it has learnt from others";
     assert_eq!(why, [(DegradedReason::SequenceModelOutdated, wanted)]);
     let found = ids(&answer);
     assert!(found.contains(&"i07") && found.contains(&"new04"), "{found:?}");
+    // Of little nothing is concluded.
+    assert!(client.recommend(of("other")).await.unwrap().degraded.is_empty());
 }
 
 #[tokio::test]

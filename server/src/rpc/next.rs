@@ -7,12 +7,16 @@ use vitrine::v1::{Degraded, DegradedReason, RecommendRequest, RequestContext, re
 
 use super::{App, now_ms, recommend::Seen};
 use crate::{
+    Doc,
     behaviour::{History, Session, weight::is_met},
     error::not_found,
     model::{NotLoaded, Pinned},
     sequence::{Expected, Places, SEQUENCE_RECOMMENDATION, Sequencer},
     serving::Shop,
 };
+
+/// Fewer items say nothing of how well a sequence model knows a shop.
+const FEW: usize = 5;
 
 /// What a sequence model expects next, and what it lacks.
 #[derive(Default)]
@@ -57,33 +61,47 @@ pub async fn next(
         Some(Ok(sequencer)) => sequencer,
     };
     let places = shop.places(&sequencer);
-    let degraded = outdated(shop, &places).into_iter().collect();
-    let history = history(shop, request, &places, sequencer.max_length());
-    if history.is_empty() {
-        return Next::default();
+    let last = history(shop, request, &places, sequencer.max_length());
+    let degraded = last.outdated().into_iter().collect();
+    if last.known.is_empty() {
+        return Next { expected: None, degraded };
     }
-    match Expected::after(history, &sequencer, places, request.explain, deadline).await {
+    match Expected::after(last.known, &sequencer, places, request.explain, deadline).await {
         Ok(expected) => Next { expected: Some(expected), degraded },
         Err(error) => without(error.to_string()),
     }
 }
 
-/// Says so when a sequence model does not know a third of the items or more.
-fn outdated(shop: &Shop, places: &Places) -> Option<Degraded> {
-    let table = shop.catalog().items.read();
-    let (known, all) = (places.count(&table), table.len() as u64);
-    (all > 0 && 3 * known <= 2 * all).then(|| Degraded {
-        reason: DegradedReason::SequenceModelOutdated as i32,
-        detail: format!("the sequence model knows {known} of {all} items; the others come from other sources only"),
-    })
+/// What somebody did last.
+#[derive(Default)]
+struct Last {
+    /// The version's ids of the last items that it knows.
+    known: Vec<u32>,
+    /// How many of as many that they met last it knows, and how many these are.
+    of: (usize, usize),
+}
+
+impl Last {
+    fn of(history: History<'_>, places: &Places, most: usize) -> Self {
+        let met = || history.actions.iter().filter(|entry| is_met(entry.kind())).map(|entry| entry.doc);
+        let last: Vec<Doc> = met().rev().take(most).collect();
+        let known = last.iter().filter(|doc| places.id(**doc).is_some()).count();
+        Self { known: places.history(met(), most), of: (known, last.len()) }
+    }
+
+    /// Says so when a sequence model does not know most of it.
+    fn outdated(&self) -> Option<Degraded> {
+        let (known, all) = self.of;
+        (all >= FEW && 2 * known <= all).then(|| Degraded {
+            reason: DegradedReason::SequenceModelOutdated as i32,
+            detail: format!("the sequence model knows {known} of the last {all} items; it has learnt from others"),
+        })
+    }
 }
 
 /// What the user or the session did last, as far as a sequence model knows it.
-fn history(shop: &Shop, request: &RecommendRequest, places: &Places, most: usize) -> Vec<u32> {
-    let visits = |history: History<'_>| {
-        let visits = history.actions.iter().filter(|entry| is_met(entry.kind()));
-        places.history(visits.map(|entry| entry.doc), most)
-    };
+fn history(shop: &Shop, request: &RecommendRequest, places: &Places, most: usize) -> Last {
+    let visits = |history| Last::of(history, places, most);
     if let Some(Asked::ForSession(inline)) = &request.target {
         let seen = Seen::of(&shop.catalog().items.read(), inline);
         let session = Session::new(inline.events.iter().zip(seen.docs.iter().map(Vec::as_slice)), now_ms());

@@ -3,7 +3,6 @@
 use std::sync::Weak;
 
 use parking_lot::RwLock;
-use roaring::RoaringBitmap;
 
 use super::Sequencer;
 use crate::{Doc, catalog::items::Table};
@@ -20,18 +19,13 @@ struct Known {
     ids: Vec<u32>,
     /// By the version's id, less 1.
     docs: Vec<Option<Doc>>,
-    /// All of them.
-    all: RoaringBitmap,
 }
 
 impl Places {
     /// Of a version, and of no items yet.
     pub fn new(sequencer: Weak<Sequencer>) -> Self {
         let items = sequencer.upgrade().map_or(0, |sequencer| sequencer.items());
-        Self {
-            sequencer,
-            known: RwLock::new(Known { ids: Vec::new(), docs: vec![None; items], all: RoaringBitmap::new() }),
-        }
+        Self { sequencer, known: RwLock::new(Known { ids: Vec::new(), docs: vec![None; items] }) }
     }
 
     /// Whether they are those of this version.
@@ -50,13 +44,12 @@ impl Places {
             return;
         }
         let Some(sequencer) = self.sequencer.upgrade() else { return };
-        let Known { ids, docs, all } = &mut *self.known.write();
+        let Known { ids, docs } = &mut *self.known.write();
         for doc in ids.len() as Doc..table.doc_count() as Doc {
             let id = table.id(doc).and_then(|item| sequencer.id(item)).unwrap_or(0);
             ids.push(id);
             if let Some(place) = (id as usize).checked_sub(1).and_then(|place| docs.get_mut(place)) {
                 *place = Some(doc);
-                all.insert(doc);
             }
         }
     }
@@ -68,11 +61,6 @@ impl Places {
         let mut history: Vec<u32> = docs.rev().filter_map(id).take(most).collect();
         history.reverse();
         history
-    }
-
-    /// How many of the items that there are the version knows.
-    pub fn count(&self, table: &Table) -> u64 {
-        self.known.read().all.intersection_len(table.live())
     }
 
     /// The version's id of an item, if it knows it.
