@@ -197,8 +197,15 @@ async fn people_get_more_of_what_they_clicked_on_last_and_other_targets_are_left
         let session = ForSession { events: (0..4).map(view).collect() };
         // Somebody new: only the session says what they want.
         let context = Some(RequestContext { user_id: String::new(), ..context().unwrap() });
-        let request = RecommendRequest { context, page_size: 6, ..recommend(Target::ForSession(session)) };
-        let answer = client.recommend(request).await.unwrap();
+        let request =
+            RecommendRequest { context, page_size: 6, explain: true, ..recommend(Target::ForSession(session)) };
+        let answer = client.recommend(request.clone()).await.unwrap();
+        // What they clicked on speaks for the first, and is told only when it is asked for.
+        let first = &answer.results[0].reason.as_ref().unwrap().features;
+        assert!(first.len() <= 3 && first.windows(2).all(|pair| pair[0].share >= pair[1].share), "{first:?}");
+        assert!(first.iter().any(|feature| feature.feature.starts_with("met_") && feature.share > 0.0), "{first:?}");
+        let plain = client.recommend(RecommendRequest { explain: false, ..request }).await.unwrap();
+        assert_eq!((ranked(&plain), plain.results[0].reason.as_ref()), (ranked(&answer), None));
         let of_brand = answer.results.iter().filter(|result| result.item.as_ref().unwrap().brand == *name).count();
         assert!(of_brand >= 4, "{of_brand} of {name} in {:?}", ranked(&answer));
     }

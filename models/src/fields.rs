@@ -148,6 +148,16 @@ impl Fields {
         self.0.iter().map(|field| field.kind.slots()).sum()
     }
 
+    /// The slots of each field, in their order.
+    pub fn slots_of_each(&self) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
+        let mut next = 0;
+        self.0.iter().map(move |field| {
+            let first = next;
+            next += field.kind.slots();
+            first..next
+        })
+    }
+
     /// Rows of the network's tables.
     pub fn rows(&self) -> usize {
         self.0.iter().map(|field| field.kind.rows() as usize).sum()

@@ -119,6 +119,7 @@ impl StorefrontService for FakeShop {
                 code: code.into(),
                 source_items: sources.clone(),
                 text: format!("{because} {}", sources.join(", ")),
+                ..Reason::default()
             }),
         });
         Ok(Response::new(RecommendResponse {

@@ -65,6 +65,42 @@ impl Ranker {
         Ok(encoded.rows(self.fields.slots()))
     }
 
+    /// A row as it would be if one field after the other were not known: one for each, in their order.
+    fn without_each(&self, row: &Row) -> impl Iterator<Item = Row> {
+        let slots = self.fields.slots();
+        self.fields.slots_of_each().map(move |of_field| {
+            let mut row = row.clone();
+            // Behind the ids are the weights.
+            row[slots + of_field.start..slots + of_field.end].fill(0);
+            row
+        })
+    }
+
+    /// For each row the names of the features that speak most for it, at most `most`, and by how much the logarithm of the odds would be less
+    /// without them. All are one request of the batcher: as many rows as there are features, for each.
+    ///
+    /// # Errors
+    /// See [`BatchError`].
+    pub async fn strongest(
+        &self,
+        rows: Vec<(Row, f32)>,
+        most: usize,
+        deadline: Option<Instant>,
+    ) -> Result<Vec<Vec<(String, f32)>>, BatchError> {
+        let without = rows.iter().flat_map(|(row, _)| self.without_each(row)).collect();
+        let chances = self.chances(without, deadline).await?;
+        let of_rows = rows.iter().zip(chances.chunks(self.features.len().max(1)));
+        let strongest = of_rows.map(|((_, chance), without)| {
+            let shares = self.features.iter().zip(without);
+            let shares = shares.map(|((feature, _), without)| (feature.to_string(), odds(*chance) - odds(*without)));
+            let mut shares: Vec<(String, f32)> = shares.filter(|(_, share)| *share > 0.0).collect();
+            shares.sort_by(|a, b| b.1.total_cmp(&a.1));
+            shares.truncate(most);
+            shares
+        });
+        Ok(strongest.collect())
+    }
+
     /// The chance of each row, in their order.
     ///
     /// # Errors
@@ -73,4 +109,10 @@ impl Ranker {
         let outputs = self.opened.lane.run(rows, Class::Interactive, deadline).await?;
         Ok(outputs.into_iter().map(|output| output.first().copied().unwrap_or_default()).collect())
     }
+}
+
+/// The logarithm of the odds; finite for chances that are 0 or 1 to an f32.
+fn odds(chance: f32) -> f32 {
+    let chance = chance.clamp(f32::EPSILON, 1.0 - f32::EPSILON);
+    (chance / (1.0 - chance)).ln()
 }

@@ -54,6 +54,7 @@ mod pictures;
 mod privacy;
 mod ranked;
 mod recommend;
+mod recommend_fields;
 mod search;
 mod search_fields;
 

@@ -2,10 +2,12 @@
 
 use std::time::Instant;
 
+use rustc_hash::FxHashMap;
 use tokio::runtime::Handle;
 use tonic::Status;
 use vitrine::v1::{
-    Degraded, DegradedReason, Item, RecommendRequest, RequestContext, ServedBy, recommend_request::Target as Asked,
+    Degraded, DegradedReason, FeatureShare, Item, RecommendRequest, RequestContext, ServedBy,
+    recommend_request::Target as Asked,
 };
 use vitrine_models::{MOST_MET, Moment};
 
@@ -18,7 +20,7 @@ use crate::{
     error::not_found,
     model::{NotLoaded, Pinned},
     ranker::{CTR_RANKING, Ranker},
-    recommend::Chances,
+    recommend::{Chances, candidates::REASONS},
 };
 
 /// The ranker that answers a request, if it is for a user or a session and a ranker is configured; or why none answers. The outer error is
@@ -74,20 +76,63 @@ impl Judged {
     }
 
     /// Asks the ranker. Blocks.
-    pub fn ask(self, deadline: Instant, degraded: &mut Vec<Degraded>) -> Option<(Chances, ServedBy)> {
+    pub fn ask(self, deadline: Instant, degraded: &mut Vec<Degraded>) -> Option<Ranked> {
         let asked = self.rows.and_then(|(ranker, rows)| {
             if rows.is_empty() {
                 return Ok(None);
             }
-            let chances = Handle::current().block_on(ranker.chances(rows, Some(deadline)));
+            let chances = Handle::current().block_on(ranker.chances(rows.clone(), Some(deadline)));
             let chances = chances.map_err(|error| error.to_string())?;
+            let rows = self.docs.iter().copied().zip(rows.into_iter().zip(chances.iter().copied())).collect();
             let chances = Chances::new(self.docs.iter().copied().zip(chances).collect());
-            Ok(Some((chances, ranker.served_by())))
+            Ok(Some(Ranked { chances, ranker, rows }))
         });
         asked.unwrap_or_else(|why| {
-            let reason = DegradedReason::RankerUnavailable as i32;
-            degraded.push(Degraded { reason, detail: format!("nothing says how likely items are wanted: {why}") });
+            degraded.push(unavailable("how likely items are wanted", &why));
             None
         })
     }
+}
+
+/// What a ranker said.
+pub struct Ranked {
+    /// Of each candidate.
+    pub chances: Chances,
+    ranker: Pinned<Ranker>,
+    rows: FxHashMap<Doc, (Row, f32)>,
+}
+
+impl Ranked {
+    /// Which version it was.
+    pub fn served_by(&self) -> ServedBy {
+        self.ranker.served_by()
+    }
+
+    /// What speaks most for each of these items, of those that were candidates. Blocks.
+    pub fn because(
+        &self,
+        docs: impl Iterator<Item = Doc>,
+        deadline: Instant,
+        degraded: &mut Vec<Degraded>,
+    ) -> FxHashMap<Doc, Vec<FeatureShare>> {
+        let (docs, rows): (Vec<Doc>, Vec<(Row, f32)>) =
+            docs.filter_map(|doc| Some((doc, self.rows.get(&doc)?.clone()))).unzip();
+        let asked = self.ranker.strongest(rows, REASONS, Some(deadline));
+        match Handle::current().block_on(asked) {
+            Ok(strongest) => {
+                let share = |(feature, share): (String, f32)| FeatureShare { feature, share: share.into() };
+                let shares = strongest.into_iter().map(|features| features.into_iter().map(share).collect());
+                docs.into_iter().zip(shares).collect()
+            }
+            Err(error) => {
+                degraded.push(unavailable("what speaks for items", &error.to_string()));
+                FxHashMap::default()
+            }
+        }
+    }
+}
+
+fn unavailable(what: &str, why: &str) -> Degraded {
+    let reason = DegradedReason::RankerUnavailable as i32;
+    Degraded { reason, detail: format!("nothing says {what}: {why}") }
 }

@@ -6,7 +6,7 @@ use prost::Message as _;
 use roaring::RoaringBitmap;
 use tonic::{Request, Response, Status};
 use vitrine::v1::{
-    Degraded, DegradedReason, EventType, ForSession, ItemView, Likeness, Placement, Reason, ReasonCode,
+    Degraded, DegradedReason, EventType, FeatureShare, ForSession, ItemView, Likeness, Placement, Reason, ReasonCode,
     RecommendRequest, RecommendResponse, Recommendation, ServedBy, StageScore, recommend_request::Target as Asked,
 };
 
@@ -18,6 +18,7 @@ use super::{
     next::{Next, next, sequencer},
     now_ms, present,
     ranked::{Judged, ranker},
+    recommend_fields::{check_target, window},
     search,
     search_fields::diversify,
 };
@@ -42,8 +43,6 @@ use crate::{
 
 const DEFAULT_PAGE: usize = 10;
 const MAX_EXCLUDED: usize = 1_000;
-const MAX_TARGETS: usize = 100;
-const MAX_SESSION: usize = 500;
 /// How many items the pages of one request show altogether: their ids travel in the page token.
 const MAX_SHOWN: usize = 1_000;
 
@@ -116,53 +115,6 @@ fn check_request(app: &App, request: &RecommendRequest) -> Result<Checked, Statu
     let hash = stable_hash(bound.encode_to_vec());
     let shown = app.open_page(&request.page_token, hash)?.shown;
     Ok(Checked { page_size, filter, diversity, types, window_seconds, shown, hash })
-}
-
-fn check_target(v: &mut Violations, request: &RecommendRequest) {
-    match &request.target {
-        None => v.add("target", "is required, as `for_user` or `similar_to_items`"),
-        Some(Asked::ForUser(_)) => {
-            let context = request.context.as_ref();
-            if context.is_some_and(|context| context.user_id.is_empty() && context.visitor_id.is_empty()) {
-                v.add("context.user_id", "is required for `for_user`, or `visitor_id` is");
-            }
-        }
-        Some(Asked::SimilarToItems(list)) => check_ids(v, "similar_to_items.ids", &list.ids),
-        Some(Asked::BoughtTogether(list)) => check_ids(v, "bought_together.ids", &list.ids),
-        Some(Asked::ForSession(session)) => check_session(v, session),
-        Some(Asked::Popular(popular)) => {
-            window(v, "popular.window_seconds", popular.window_seconds);
-            check::text(v, "popular.category", &popular.category, 1_000);
-        }
-    }
-}
-
-fn check_ids(v: &mut Violations, field: &str, ids: &[String]) {
-    if ids.is_empty() || ids.len() > MAX_TARGETS {
-        v.add(field, format!("has {} entries; 1 to {MAX_TARGETS} are allowed", ids.len()));
-    }
-    for (index, id) in ids.iter().enumerate().take(MAX_TARGETS) {
-        check::id(v, &format!("{field}[{index}]"), id);
-    }
-}
-
-fn check_session(v: &mut Violations, session: &ForSession) {
-    if session.events.is_empty() || session.events.len() > MAX_SESSION {
-        let count = session.events.len();
-        v.add("for_session.events", format!("has {count} entries; 1 to {MAX_SESSION} are allowed"));
-    }
-    let now = now_ms();
-    for (index, event) in session.events.iter().enumerate().take(MAX_SESSION) {
-        check::event(v, &format!("for_session.events[{index}]"), event, check::EventUse::Inline, now);
-    }
-}
-
-/// A number of seconds; 0 is no window.
-fn window(v: &mut Violations, field: &str, seconds: i64) -> Option<u32> {
-    if seconds < 0 {
-        v.add(field, format!("is {seconds}; it must not be negative"));
-    }
-    u32::try_from(seconds).ok().filter(|&seconds| seconds > 0)
 }
 
 impl Checked {
@@ -302,18 +254,22 @@ fn answer(
         });
         (proposed, judged)
     };
-    let (chances, ranked_by) = judged.and_then(|judged| judged.ask(deadline, &mut degraded)).unzip();
+    let ranked = judged.and_then(|judged| judged.ask(deadline, &mut degraded));
 
     let table = shop.catalog().items.read();
     let want = checked.want(request, &allowed, beyond.as_ref(), &exclude, &rules, &table);
     let behaviour = shop.catalog().behaviour.read();
     let recommender = Recommender { behaviour: &behaviour, next: scores, vectors, now_ms: now, options: &options };
-    let mut ranking = recommender.ranking(&proposed, &want, chances.as_ref());
+    let mut ranking = recommender.ranking(&proposed, &want, ranked.as_ref().map(|ranked| &ranked.chances));
     drop(behaviour);
     // What became unavailable since the candidates were found is not served.
     ranking.results.retain(|result| table.servable().contains(result.doc));
     let more = ranking.results.len() > checked.page_size;
     ranking.results.truncate(checked.page_size);
+    drop(table);
+    let explained = ranked.as_ref().filter(|_| request.explain);
+    let docs = ranking.results.iter().map(|result| result.doc);
+    let mut features = explained.map(|ranked| ranked.because(docs, deadline, &mut degraded)).unwrap_or_default();
     if let Some(expected) = next.expected.as_ref().filter(|_| request.explain) {
         for result in ranking.results.iter_mut().filter(|result| result.reason.code == ReasonCode::Next) {
             result.reason.sources = expected.because_of(result.doc).into_iter().take(REASONS).collect();
@@ -329,7 +285,7 @@ fn answer(
         |source: Source| ranking.results.iter().any(|result| result.stages.iter().any(|stage| stage.source == source));
     let encoder = alike.vectors.as_ref().filter(|_| used(alike.source)).map(|(_, by)| by.clone());
     let sequencer = next.expected.as_ref().filter(|_| used(Source::Next)).map(|expected| expected.by.clone());
-    let ranker = ranked_by.filter(|_| used(Source::Ranked));
+    let ranker = ranked.filter(|_| used(Source::Ranked)).map(|ranked| ranked.served_by());
     let served_by: Vec<ServedBy> = encoder.into_iter().chain(sequencer).chain(ranker).collect();
     let mut shown = checked.shown.clone();
     let before = shown.len();
@@ -339,11 +295,15 @@ fn answer(
     } else {
         String::new()
     };
+    let table = shop.catalog().items.read();
     let results: Vec<Recommendation> = ranking
         .results
         .into_iter()
         .zip(before as i32 + 1..)
-        .filter_map(|(result, rank)| describe(&table, request, &result, rank))
+        .filter_map(|(result, rank)| {
+            let features = features.remove(&result.doc).unwrap_or_default();
+            describe(&table, request, &result, rank, features)
+        })
         .collect();
     let served: Vec<&str> = results.iter().filter_map(|result| Some(result.item.as_ref()?.id.as_str())).collect();
     let attribution_token = app.attribution(shop, &served_by, &served, now);
@@ -403,12 +363,19 @@ impl Seen {
     }
 }
 
-fn describe(table: &Table, request: &RecommendRequest, result: &Recommended, rank: i32) -> Option<Recommendation> {
+fn describe(
+    table: &Table,
+    request: &RecommendRequest,
+    result: &Recommended,
+    rank: i32,
+    features: Vec<FeatureShare>,
+) -> Option<Recommendation> {
     let item: &Arc<vitrine::v1::Item> = table.item(result.doc)?;
     let reason = request.explain.then(|| Reason {
         code: result.reason.code as i32,
         source_items: result.reason.sources.iter().filter_map(|&doc| Some(table.id(doc)?.to_string())).collect(),
         text: result.reason.text(|doc| table.item(doc).map(|item| item.title.as_str())),
+        features,
     });
     let stages = result.stages.iter().map(|stage| StageScore {
         stage: stage.source.stage().to_owned(),
