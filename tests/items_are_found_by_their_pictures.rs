@@ -196,8 +196,10 @@ async fn what_cannot_be_used_is_refused_and_large_pictures_are_kept_smaller() {
     let whole = png(&DynamicImage::new_rgb8(90, 90));
     let half = whole.slice(..whole.len() / 2);
     vectors_done(&client).await;
-    let error = refused(client.search(by_picture(&half)).await);
-    assert_eq!((error.code, error.violations[0].field.as_str()), (Code::InvalidArgument, "image.data"));
+    for (request, field) in [(by_picture(&half), "image.data"), (by_both("a", &half, 0.5), "multimodal.image.data")] {
+        let error = refused(client.search(request).await);
+        assert_eq!((error.code, error.violations[0].field.as_str()), (Code::InvalidArgument, field));
+    }
     for (weight, text, field) in [(1.5, "a", "multimodal.image_weight"), (0.5, " ", "multimodal.text")] {
         let error = refused(client.search(by_both(text, &whole, weight)).await);
         assert_eq!((error.code, error.violations[0].field.as_str()), (Code::InvalidArgument, field));

@@ -11,7 +11,7 @@ use vitrine_models::pixels;
 use crate::{
     batch::{Class, Row},
     encoder::EncoderError,
-    model::{Loaded, Model, Opened, Pinned},
+    model::{Loaded, Model, Opened},
 };
 
 pub use load::LoadImageEncoder;
@@ -21,9 +21,6 @@ pub const IMAGE_EMBEDDING: &str = "image-embedding";
 
 /// The image encoders of this server.
 pub type ImageEncoders = Model<ImageEncoder>;
-
-/// An image encoder, held from a request's admission to its last byte.
-pub type PinnedImageEncoder = Pinned<ImageEncoder>;
 
 /// One loaded version.
 pub struct ImageEncoder {

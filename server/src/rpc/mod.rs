@@ -271,8 +271,8 @@ fn search_status(error: SearchError) -> Status {
     match error {
         SearchError::Encoder(error) => encoder_status(error),
         SearchError::Vector(error) => vector_status(error),
-        SearchError::Picture(error) => pictures::unusable("image.data", &error),
-        error @ (SearchError::Lexical(_) | SearchError::Thread(_)) => internal(error),
+        // A picture is told by its field where that is known.
+        error @ (SearchError::Lexical(_) | SearchError::Thread(_) | SearchError::Picture(_)) => internal(error),
     }
 }
 

@@ -13,8 +13,10 @@ use vitrine::v1::{
 use super::{
     App, context,
     deadline::deadline,
-    now_ms, present,
-    search_fields::{check_facets, diversify, fusion_method, group_by, personal, query, with_picture},
+    now_ms,
+    pictures::unusable,
+    present,
+    search_fields::{check_facets, diversify, fusion_method, group_by, personal, picture_field, query, with_picture},
     search_status,
 };
 use crate::{
@@ -25,7 +27,7 @@ use crate::{
     error::{Violations, internal, invalid},
     filter::{Filter, OrderBy},
     lexical::LexicalQuery,
-    search::{self, Plan, Ranking, Resolved},
+    search::{self, Plan, Ranking, Resolved, SearchError},
     serving::Shop,
     token::{Page, stable_hash},
 };
@@ -52,7 +54,10 @@ pub async fn search(app: &App, request: Request<SearchRequest>) -> Result<Respon
     let pictorial = checked.plan.query.picture.as_ref().map(|_| app.pictorial(&shop, context)).transpose()?;
     let resolved = Resolved { semantic: app.semantic(&shop, context)?, pictorial };
     let permit = app.admit_query(deadline).await?;
-    let retrieved = search::retrieve(&shop, resolved, &checked.plan).await.map_err(search_status)?;
+    let retrieved = search::retrieve(&shop, resolved, &checked.plan).await.map_err(|error| match error {
+        SearchError::Picture(error) => unusable(picture_field(&request), &error),
+        error => search_status(error),
+    })?;
     let app = app.clone();
     // All the rest in one go: each hand-over to another thread is a wait where processors are busy.
     let answer = tokio::task::spawn_blocking(move || {

@@ -81,11 +81,11 @@ pub fn query(v: &mut Violations, request: &SearchRequest, mode: SearchMode, limi
             if mode == SearchMode::Lexical {
                 v.add("mode", "is LEXICAL, but a picture has no words");
             }
-            query.picture = Some(picture(v, "image.data", Some(image)));
+            query.picture = Some(picture(v, picture_field(request), Some(image)));
         }
         Some(search_request::Query::Multimodal(both)) => {
             words("multimodal.text", &both.text);
-            query.picture = Some(picture(v, "multimodal.image.data", both.image.as_ref()));
+            query.picture = Some(picture(v, picture_field(request), both.image.as_ref()));
         }
         Some(search_request::Query::Vector(vector)) => {
             if mode == SearchMode::Lexical {
@@ -102,6 +102,14 @@ pub fn query(v: &mut Violations, request: &SearchRequest, mode: SearchMode, limi
         None => v.add("query", "is required: `text`, `image`, `multimodal` or `vector`"),
     }
     query
+}
+
+/// Where a request has its picture.
+pub fn picture_field(request: &SearchRequest) -> &'static str {
+    match request.query {
+        Some(search_request::Query::Multimodal(_)) => "multimodal.image.data",
+        _ => "image.data",
+    }
 }
 
 /// A picture whose header promises that it can be decoded.

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 use roaring::RoaringBitmap;
 use rustc_hash::FxHashSet;
-use tokio::task;
+use tokio::{task, time::timeout_at};
 use vitrine::v1::{Degraded, DegradedReason, SearchMode, ServedBy};
 use vitrine_models::PictureError;
 
@@ -282,8 +282,8 @@ impl Probe {
 
     /// The nearest items, and how similar those that others found are that are not among them; best first.
     fn similar(&self, near: &[(Doc, f32)], others: impl IntoIterator<Item = Doc>) -> Vec<(Doc, f32)> {
-        let known: FxHashSet<Doc> = near.iter().map(|&(doc, _)| doc).collect();
-        let others = others.into_iter().filter(|doc| !known.contains(doc));
+        let mut known: FxHashSet<Doc> = near.iter().map(|&(doc, _)| doc).collect();
+        let others = others.into_iter().filter(|doc| known.insert(*doc));
         // The vector has been searched with: it is of the right width.
         let mut similar = self.index.similarities(&self.vector, others).unwrap_or_default();
         similar.extend_from_slice(near);
@@ -326,7 +326,9 @@ async fn seen(pictorial: Option<Result<Pictorial, EncoderError>>, plan: &Plan) -
     let (Some(file), Some(pictorial)) = (&plan.query.picture, pictorial) else { return Ok(None) };
     let (encoder, generation) = pictorial?;
     let look = encoder.look();
-    let rows = decoded(file.clone(), move |picture| look.query(&picture)).await?;
+    let decoding = decoded(file.clone(), move |picture| look.query(&picture));
+    let decoded = timeout_at(plan.deadline.into(), decoding).await;
+    let rows = decoded.map_err(|_| EncoderError::DeadlineExceeded)??;
     let vector = encoder.embed_query(rows, Some(plan.deadline)).await?;
     // Whatever is nearest is what was asked for.
     Ok(Some(Found::new(&encoder, &generation, vector.into(), f32::NEG_INFINITY)))
