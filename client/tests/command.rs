@@ -48,6 +48,10 @@ scenario!(a_recommendation_needs_a_target, terminal => {
     let ran = terminal.run(&["recommend"]).await.is(2);
     assert!(ran.err.contains("--similar-to"), "{ran:?}");
     terminal.run(&["recommend", "--popular", "--similar-to", "a1"]).await.is(2);
+    for of_popular in [["--window", "7d"], ["--category", "Dairy"]] {
+        terminal.run(&[&["recommend", "--similar-to", "a1"], of_popular.as_slice()].concat()).await.is(2);
+        terminal.run(&[&["recommend", "--popular"], of_popular.as_slice()].concat()).await.is(0);
+    }
 });
 
 scenario!(feedback_is_recorded_once_for_each_event_id, terminal => {

@@ -51,10 +51,23 @@ pub struct Recommend {
     #[arg(long)]
     popular: bool,
     /// With --popular: only lately, as `7d`
-    #[arg(long, requires = "popular", value_parser = duration, value_name = "TIME")]
+    #[arg(
+        long,
+        requires = "popular",
+        conflicts_with_all = ["similar_to", "bought_together", "session"],
+        value_parser = duration,
+        value_name = "TIME"
+    )]
     window: Option<Duration>,
     /// With --popular: only in this category or below it
-    #[arg(long, requires = "popular", default_value = "", value_name = "PATH", hide_default_value = true)]
+    #[arg(
+        long,
+        requires = "popular",
+        conflicts_with_all = ["similar_to", "bought_together", "session"],
+        default_value = "",
+        value_name = "PATH",
+        hide_default_value = true
+    )]
     category: String,
     /// From what happened in a session: a file of event lines, oldest first; `-` is stdin
     #[arg(long, value_name = "FILE")]
