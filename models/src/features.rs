@@ -4,6 +4,7 @@
 //! A feature goes by its name wherever it appears: as a column of examples, as a field of a network ([`Field`](crate::Field)), in a server.
 //! Its words have no blanks, so that a column of several may have them between its words.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -62,12 +63,19 @@ pub enum Column {
 /// Somebody to whom items are proposed, and when.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment<'a> {
-    /// A user's id, or a visitor's behind `visitor:`.
+    /// As [`person`] names them.
     pub person: &'a str,
     /// The items that they met last, newest first; at most [`MOST_MET`] count.
     pub met: &'a [&'a Item],
     /// Unix time in seconds.
     pub seconds: i64,
+}
+
+/// A user's id, or, where there is none, a visitor's behind `visitor:`, since a visitor may have the id of a user who is another. Of nobody,
+/// nothing.
+#[must_use]
+pub fn person<'a>(user_id: &'a str, visitor_id: &str) -> Cow<'a, str> {
+    if user_id.is_empty() && !visitor_id.is_empty() { format!("visitor:{visitor_id}").into() } else { user_id.into() }
 }
 
 /// Whether an event of that type says that the person met the item: everything but being shown it, taking it back, and refusing it.

@@ -80,7 +80,7 @@ pub use deepfm::{DeepFm, DeepFmConfig};
 pub use device::DeviceSpec;
 pub use efficientnet_lite::{EfficientNetLite, EfficientNetLiteConfig};
 pub use error::ModelError;
-pub use features::{Column, Feature, MOST_MET, Moment, UnknownFeature, is_met};
+pub use features::{Column, Feature, MOST_MET, Moment, UnknownFeature, is_met, person};
 pub use fields::{ClickNetwork, Encoded, Examples, Field, FieldError, FieldKind, Fields, Value};
 pub use golden::{GoldenCheck, check_golden, golden_tolerance, write_golden};
 pub use gru4rec::{CellKind, Gru4Rec, Gru4RecConfig};

@@ -9,7 +9,7 @@ use vitrine::v1::{
     Degraded, DegradedReason, FeatureShare, Item, RecommendRequest, RequestContext, ServedBy,
     recommend_request::Target as Asked,
 };
-use vitrine_models::{MOST_MET, Moment};
+use vitrine_models::{MOST_MET, Moment, person};
 
 use super::App;
 use crate::{
@@ -60,11 +60,7 @@ impl Judged {
         let met = history.actions.iter().rev().filter(|entry| is_met(entry.kind()));
         let met: Vec<&Item> =
             met.filter_map(|entry| table.item(entry.doc)).map(|item| &**item).take(MOST_MET).collect();
-        let person = match (who.user_id.as_str(), who.visitor_id.as_str()) {
-            ("", "") => String::new(),
-            ("", visitor) => format!("visitor:{visitor}"),
-            (user, _) => user.to_owned(),
-        };
+        let person = person(&who.user_id, &who.visitor_id);
         let moment = Moment { person: &person, met: &met, seconds: now_ms.div_euclid(1_000) };
         let (docs, items): (Vec<Doc>, Vec<&Item>) =
             candidates.into_iter().filter_map(|doc| Some((doc, &**table.item(doc)?))).unzip();

@@ -77,20 +77,12 @@ impl Prepare {
         report.print();
         ensure!(report.interactions > 0, "nothing is left to learn from");
 
-        std::fs::create_dir_all(&self.out).with_context(|| format!("cannot make {}", self.out.display()))?;
-        let name = self.out.file_name().unwrap_or(self.out.as_os_str()).to_string_lossy().into_owned();
-        let path = self.out.join(format!("{name}.inter"));
+        let path = inter_file(&self.out)?;
         let place = || format!("cannot write {}", path.display());
         let mut file = BufWriter::new(File::create(&path).with_context(place)?);
         store.write(&mut file).with_context(place)?;
         file.flush().with_context(place)?;
-        let text = serde_json::to_string_pretty(&report)?;
-        std::fs::write(self.out.join("report.json"), text).context("cannot write report.json")?;
-        println!("written: {}", path.display());
-        if self.json {
-            println!("{}", serde_json::to_string(&report)?);
-        }
-        Ok(())
+        conclude(&path, &report, self.json)
     }
 
     fn wants(&self, kind: EventType) -> bool {
@@ -105,6 +97,24 @@ fn lines(path: &Path) -> Result<Box<dyn Iterator<Item = std::io::Result<Line>>>>
     let place = || format!("cannot read {}", path.display());
     let file = File::open(path).with_context(place)?;
     Ok(Box::new(parquet_file::lines(SerializedFileReader::new(file).with_context(place)?, 0)))
+}
+
+/// Makes a folder, and says which file in it takes what is prepared.
+fn inter_file(folder: &Path) -> Result<PathBuf> {
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let name = folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy();
+    Ok(folder.join(format!("{name}.inter")))
+}
+
+/// Puts a report beside what was prepared, and says where that is.
+fn conclude(inter: &Path, report: &impl Serialize, as_json: bool) -> Result<()> {
+    let text = serde_json::to_string_pretty(report)?;
+    std::fs::write(inter.with_file_name("report.json"), text).context("cannot write report.json")?;
+    println!("written: {}", inter.display());
+    if as_json {
+        println!("{}", serde_json::to_string(report)?);
+    }
+    Ok(())
 }
 
 impl Report {

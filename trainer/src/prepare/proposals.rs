@@ -17,7 +17,7 @@ use vitrine_client::json;
 use vitrine_models::{Column, Feature, MOST_MET, Moment, Value, is_met};
 
 use super::store::{Happened, Store};
-use super::{Reading, lines};
+use super::{Reading, conclude, inter_file, lines};
 
 /// What to prepare, and how.
 #[derive(Debug, Args)]
@@ -92,9 +92,7 @@ impl PrepareClicks {
         }
         reading.print();
         let features = features(&items, self.attributes);
-        std::fs::create_dir_all(&self.out).with_context(|| format!("cannot make {}", self.out.display()))?;
-        let name = self.out.file_name().unwrap_or(self.out.as_os_str()).to_string_lossy().into_owned();
-        let path = self.out.join(format!("{name}.inter"));
+        let path = inter_file(&self.out)?;
         let place = || format!("cannot write {}", path.display());
         let file = BufWriter::new(File::create(&path).with_context(place)?);
         let mut replay = Replay {
@@ -113,8 +111,7 @@ impl PrepareClicks {
         replay.report.items = replay.items.len();
         replay.header().with_context(place)?;
         store.each(|happened| replay.take(happened))?;
-        let mut report = replay.finish().with_context(place)?;
-        report.of_unknown_items = report.of_unknown_items.min(report.events);
+        let report = replay.finish().with_context(place)?;
         let Report { examples, clicked, of_unknown_items, .. } = report;
         println!("left: {examples} examples, of {clicked} of which something came");
         if of_unknown_items > 0 {
@@ -124,13 +121,7 @@ impl PrepareClicks {
             examples > 0,
             "the log does not say what was shown (impressions); --drawn takes what was not met for it"
         );
-        let text = serde_json::to_string_pretty(&report)?;
-        std::fs::write(self.out.join("report.json"), text).context("cannot write report.json")?;
-        println!("written: {}", path.display());
-        if self.json {
-            println!("{}", serde_json::to_string(&report)?);
-        }
-        Ok(())
+        conclude(&path, &report, self.json)
     }
 }
 

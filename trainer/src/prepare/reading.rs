@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use vitrine::v1::EventType;
 use vitrine_client::json::{self, Line};
+use vitrine_models::person;
 
 use super::lines;
 use super::store::{Met, Store};
@@ -79,13 +80,7 @@ impl Reading {
                 return Ok(());
             }
         };
-        // A visitor may have the id of a user who is another.
-        let visitor = format!("visitor:{}", event.visitor_id);
-        let user = match (event.user_id.as_str(), event.visitor_id.as_str()) {
-            ("", "") => "",
-            ("", _) => &visitor,
-            (user, _) => user,
-        };
+        let user = person(&event.user_id, &event.visitor_id);
         if user.is_empty() || event.items.is_empty() {
             self.count("without a user or an item", 1);
             return Ok(());
@@ -100,7 +95,13 @@ impl Reading {
                 self.tell(format!("{place}:{}: an impossible price `{}`", line.number, item.price));
             } else if item.id.is_empty() {
                 self.count("without a user or an item", 1);
-            } else if !store.add(&Met { event: number, user, item: &item.id, kind: &json::event_type(&event), time })? {
+            } else if !store.add(&Met {
+                event: number,
+                user: &user,
+                item: &item.id,
+                kind: &json::event_type(&event),
+                time,
+            })? {
                 self.count("that were there already", 1);
             }
         }
