@@ -42,9 +42,9 @@ impl Kernels for Amx {
     runs_with!("avx512f,avx512bw,avx512bf16");
 
     fn product(self, tile: Tile<'_, Self>) {
-        let Tile { rows, stride, count, panel, out } = tile;
+        let Tile { rows, stride, count, panel, out, soon } = tile;
         let mut instructions = Instructions::on_a_cpu_that_has_them(self);
-        tiles::multiply(&mut instructions, (rows, stride, count), panel, out);
+        tiles::multiply(&mut instructions, (rows, stride, count), panel, soon, out);
     }
 
     fn unit(numbers: &[f32]) -> Pair {

@@ -63,7 +63,7 @@ impl<K: Kernels> Attention<K> {
                 .zip(self.scores.chunks_exact_mut(K::ROWS * K::WIDTH))
                 .take(key_panels)
             {
-                kernels.product(Tile { rows: queries, stride: head.stride, count, panel, out });
+                kernels.product(Tile { rows: queries, stride: head.stride, count, panel, out, soon: &[] });
             }
             kernels.run(Softmax::<K> {
                 scores: &self.scores,
@@ -77,7 +77,7 @@ impl<K: Kernels> Attention<K> {
             let value_panels = self.values.chunks_exact(value_steps * K::WIDTH).take(head.size.div_ceil(K::WIDTH));
             for (panel, units) in value_panels.enumerate() {
                 let columns = (head.size - panel * K::WIDTH).min(K::WIDTH);
-                kernels.product(Tile { rows: &self.weights, stride, count, panel: units, out: &mut sums });
+                kernels.product(Tile { rows: &self.weights, stride, count, panel: units, out: &mut sums, soon: &[] });
                 let (to, grid) = place(rows.clone(), panel * K::WIDTH);
                 kernels.run(Store::<U> {
                     sums: &sums,

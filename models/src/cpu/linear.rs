@@ -101,11 +101,15 @@ impl<K: Kernels> Linear<K> {
             let columns = panel * K::WIDTH..((panel + 1) * K::WIDTH).min(self.outputs);
             let whole = panel * K::WIDTH..(panel + 1) * K::WIDTH;
             let (factors, bias) = (&self.factors[whole.clone()], &self.bias[whole]);
-            for rows in tiles(rows.clone(), K::ROWS) {
+            let next = self.panels.get((panel + 1) * self.steps * K::WIDTH..).unwrap_or_default();
+            let next = &next[..next.len().min(units.len())];
+            let count = rows.len().div_ceil(K::ROWS);
+            for (tile, rows) in tiles(rows.clone(), K::ROWS).enumerate() {
+                let soon = &next[share(0..next.len(), tile, count)];
                 // SAFETY: nobody writes the rows, as the caller says.
                 let left = unsafe { from.rows(rows.clone()) };
-                let (count, stride) = (rows.len(), from.columns());
-                kernels.product(Tile { rows: left, stride, count, panel: units, out: &mut sums });
+                let stride = from.columns();
+                kernels.product(Tile { rows: left, stride, count: rows.len(), panel: units, out: &mut sums, soon });
                 finish(Product { rows, columns: columns.clone(), sums: &sums, factors, bias });
             }
         }

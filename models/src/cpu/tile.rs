@@ -14,6 +14,8 @@ pub(super) struct Tile<'a, K: Kernels> {
     pub(super) panel: &'a [K::Unit],
     /// f32 `[count, WIDTH]`.
     pub(super) out: &'a mut [f32],
+    /// What is multiplied soon, to be fetched meanwhile where that is not done by itself.
+    pub(super) soon: &'a [K::Unit],
 }
 
 /// How far ahead a panel is fetched, in bytes: about what arrives from the third-level cache meanwhile.

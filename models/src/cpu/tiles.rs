@@ -7,6 +7,8 @@
 mod emulated;
 
 use std::arch::asm;
+use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+use std::cell::Cell;
 
 use super::amx::Amx;
 use super::bf16::Pair;
@@ -26,14 +28,14 @@ const TILE_BYTES: usize = 64;
 /// The CPU has them; pointers are good for the rows and bytes that the tile is configured for, `stride` bytes from one row
 /// to the next.
 pub(super) trait Tiles {
-    /// Sets the shapes, and all tiles to 0.
-    unsafe fn configure(&mut self, shapes: &Shapes);
+    /// Has the shapes for so many rows set, if they are not yet.
+    unsafe fn shape(&mut self, count: usize);
+    /// Sets a tile to 0.
+    unsafe fn clear<const TILE: usize>(&mut self);
     unsafe fn load<const TILE: usize>(&mut self, from: *const Pair, stride: usize);
     unsafe fn store<const TILE: usize>(&mut self, to: *mut f32, stride: usize);
     /// Adds to the sums what rows of pairs times columns of pairs are.
     unsafe fn multiply_add<const SUMS: usize, const LEFT: usize, const RIGHT: usize>(&mut self);
-    /// Gives the tiles back: a thread without any is changed for another more quickly.
-    unsafe fn release(&mut self);
 }
 
 /// What LDTILECFG reads.
@@ -70,17 +72,26 @@ pub(super) fn multiply<T: Tiles>(
     tiles: &mut T,
     (rows, stride, count): (&[Pair], usize, usize),
     panel: &[Pair],
+    soon: &[Pair],
     out: &mut [f32],
 ) {
     let steps = panel.len() / WIDTH;
     assert!((1..=MOST_ROWS).contains(&count) && out.len() >= count * WIDTH);
     assert!(rows.len() >= (count - 1) * stride + steps);
     let (whole, rest) = (steps / TILE_ROWS * TILE_ROWS, steps % TILE_ROWS);
+    let mut soon = soon.chunks(soon.len().div_ceil((whole / TILE_ROWS).max(1)).max(1));
     // SAFETY: whoever made `tiles` had the CPU checked. Tiles are as large as `Shapes::of` has them, and the lengths were
     // just checked.
     unsafe {
-        tiles.configure(&Shapes::of(count));
+        tiles.shape(count);
+        tiles.clear::<0>();
+        tiles.clear::<1>();
+        if count > TILE_ROWS {
+            tiles.clear::<2>();
+            tiles.clear::<3>();
+        }
         for step in (0..whole).step_by(TILE_ROWS) {
+            soon.next().into_iter().for_each(fetch);
             multiply_add(tiles, count, (rows.as_ptr().add(step), stride), panel.as_ptr().add(step * WIDTH));
         }
         if rest > 0 {
@@ -101,7 +112,15 @@ pub(super) fn multiply<T: Tiles>(
             tiles.store::<2>(out, stride);
             tiles.store::<3>(out.add(TILE_ROWS), stride);
         }
-        tiles.release();
+    }
+}
+
+/// Brings what is multiplied soon into the second-level cache.
+#[inline(always)]
+fn fetch(soon: &[Pair]) {
+    for line in soon.chunks(64 / size_of::<Pair>()) {
+        // SAFETY: fetching is no access.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
     }
 }
 
@@ -141,7 +160,7 @@ pub(super) fn is_right<T: Tiles>(tiles: &mut T) -> bool {
     [MOST_ROWS, TILE_ROWS, 3].into_iter().all(|count| {
         let (rows, panel) = (pairs(count * STEPS), pairs(STEPS * WIDTH));
         let mut out = vec![f32::NAN; count * WIDTH];
-        multiply(tiles, (&rows, STEPS, count), &panel, &mut out);
+        multiply(tiles, (&rows, STEPS, count), &panel, &[], &mut out);
         out.iter().enumerate().all(|(at, &sum)| {
             let (row, column) = (at / WIDTH, at % WIDTH);
             let products = (0..STEPS).map(|step| {
@@ -151,6 +170,11 @@ pub(super) fn is_right<T: Tiles>(tiles: &mut T) -> bool {
             sum == products.sum::<f32>()
         })
     })
+}
+
+thread_local! {
+    /// For how many rows this thread's tiles have their shapes; 0: they have none yet.
+    static SET: Cell<usize> = const { Cell::new(0) };
 }
 
 /// The processor's own.
@@ -170,9 +194,20 @@ impl Instructions {
 // SAFETY of every block below: the caller's, as `Tiles` asks for it. The compiler keeps nothing in tiles, and does not
 // move such blocks past each other.
 impl Tiles for Instructions {
+    /// Shapes stay set on a thread from product to product: to set them takes as long as a third of one. The system keeps them with the
+    /// thread's other registers.
     #[inline(always)]
-    unsafe fn configure(&mut self, shapes: &Shapes) {
-        unsafe { asm!("ldtilecfg [{}]", in(reg) shapes, options(nostack, preserves_flags, readonly)) }
+    unsafe fn shape(&mut self, count: usize) {
+        if SET.get() != count {
+            let shapes = Shapes::of(count);
+            unsafe { asm!("ldtilecfg [{}]", in(reg) &shapes, options(nostack, preserves_flags, readonly)) }
+            SET.set(count);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn clear<const TILE: usize>(&mut self) {
+        unsafe { asm!("tilezero tmm{tile}", tile = const TILE, options(nostack, preserves_flags, nomem)) }
     }
 
     #[inline(always)]
@@ -197,10 +232,5 @@ impl Tiles for Instructions {
             asm!("tdpbf16ps tmm{sums}, tmm{left}, tmm{right}", sums = const SUMS, left = const LEFT, right = const RIGHT,
                 options(nostack, preserves_flags, nomem));
         }
-    }
-
-    #[inline(always)]
-    unsafe fn release(&mut self) {
-        unsafe { asm!("tilerelease", options(nostack, preserves_flags, nomem)) }
     }
 }

@@ -16,7 +16,7 @@ struct Emulated {
 }
 
 impl Emulated {
-    fn shape(&self, tile: usize) -> (usize, usize) {
+    fn shape_of(&self, tile: usize) -> (usize, usize) {
         let (rows, bytes) = self.shapes.expect("a configuration")[tile];
         assert!(rows > 0 && bytes > 0, "tile {tile} has no shape");
         (rows, bytes / 4)
@@ -24,7 +24,8 @@ impl Emulated {
 }
 
 impl Tiles for Emulated {
-    unsafe fn configure(&mut self, shapes: &Shapes) {
+    unsafe fn shape(&mut self, count: usize) {
+        let shapes = Shapes::of(count);
         assert_eq!(size_of::<Shapes>(), 64);
         assert_eq!((shapes.palette, shapes.start_row, shapes.reserved), (1, 0, [0; 14]));
         assert!(shapes.rows[8..].iter().all(|&rows| rows == 0), "there are eight tiles");
@@ -35,10 +36,17 @@ impl Tiles for Emulated {
             assert!(rows <= TILE_ROWS && bytes <= TILE_BYTES && (rows == 0) == (bytes == 0), "{rows} × {bytes}");
         }
         *self = Self { shapes: Some(shapes), ..Self::default() };
+        // What a tile holds before it is loaded or cleared is anything.
+        self.tiles = [[[f32::NAN.to_bits(); TILE_BYTES / 4]; TILE_ROWS]; 8];
+    }
+
+    unsafe fn clear<const TILE: usize>(&mut self) {
+        self.shape_of(TILE);
+        self.tiles[TILE] = Default::default();
     }
 
     unsafe fn load<const TILE: usize>(&mut self, from: *const Pair, stride: usize) {
-        let (rows, columns) = self.shape(TILE);
+        let (rows, columns) = self.shape_of(TILE);
         self.tiles[TILE] = Default::default();
         for row in 0..rows {
             let to = &mut self.tiles[TILE][row];
@@ -48,7 +56,7 @@ impl Tiles for Emulated {
     }
 
     unsafe fn store<const TILE: usize>(&mut self, to: *mut f32, stride: usize) {
-        let (rows, columns) = self.shape(TILE);
+        let (rows, columns) = self.shape_of(TILE);
         for row in 0..rows {
             let from = &self.tiles[TILE][row];
             // SAFETY: the caller's.
@@ -58,7 +66,7 @@ impl Tiles for Emulated {
 
     unsafe fn multiply_add<const SUMS: usize, const LEFT: usize, const RIGHT: usize>(&mut self) {
         let [(rows, columns), (left_rows, steps), (right_rows, right_columns)] =
-            [SUMS, LEFT, RIGHT].map(|tile| self.shape(tile));
+            [SUMS, LEFT, RIGHT].map(|tile| self.shape_of(tile));
         assert_eq!((left_rows, right_rows, right_columns), (rows, steps, columns));
         assert!(SUMS != LEFT && SUMS != RIGHT && LEFT != RIGHT);
         let numbers = |bits: u32| [f32::from_bits(bits << 16), f32::from_bits(bits & 0xffff_0000)];
@@ -73,10 +81,6 @@ impl Tiles for Emulated {
             }
         }
     }
-
-    unsafe fn release(&mut self) {
-        *self = Self::default();
-    }
 }
 
 /// With some instruction wrong: additions of the second half of a panel do nothing.
@@ -84,8 +88,12 @@ impl Tiles for Emulated {
 struct Broken(Emulated);
 
 impl Tiles for Broken {
-    unsafe fn configure(&mut self, shapes: &Shapes) {
-        unsafe { self.0.configure(shapes) }
+    unsafe fn shape(&mut self, count: usize) {
+        unsafe { Tiles::shape(&mut self.0, count) }
+    }
+
+    unsafe fn clear<const TILE: usize>(&mut self) {
+        unsafe { self.0.clear::<TILE>() }
     }
 
     unsafe fn load<const TILE: usize>(&mut self, from: *const Pair, stride: usize) {
@@ -100,10 +108,6 @@ impl Tiles for Broken {
         if RIGHT == 6 {
             unsafe { self.0.multiply_add::<SUMS, LEFT, RIGHT>() }
         }
-    }
-
-    unsafe fn release(&mut self) {
-        unsafe { self.0.release() }
     }
 }
 
@@ -134,7 +138,7 @@ proptest! {
         let numbers = crate::cpu::twins::random(seed ^ 1, 2 * steps * WIDTH);
         let panel: Vec<Pair> = numbers.chunks(2).map(Pair::of).collect();
         let mut out = vec![f32::NAN; count * WIDTH];
-        multiply(&mut Emulated::default(), (&rows, steps + gap, count), &panel, &mut out);
+        multiply(&mut Emulated::default(), (&rows, steps + gap, count), &panel, &[], &mut out);
         for (at, sum) in out.iter().enumerate() {
             let (row, column) = (at / WIDTH, at % WIDTH);
             let products = (0..steps).map(|step| {
