@@ -17,8 +17,9 @@ use harness::{CATALOG, Start, TestServer, context, eventually, program, recommen
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::json;
 use vitrine::v1::{
-    DegradedReason, Event, EventItem, EventType, FeedbackRequest, ForSession, ForUser, GetModelVersionRequest,
-    RecommendRequest, RecommendResponse, RequestContext, VersionState, recommend_request::Target,
+    Ads, Advertise, Control, DegradedReason, Event, EventItem, EventType, FeedbackRequest, ForSession, ForUser,
+    GetModelVersionRequest, Money, PutControlRequest, RecommendRequest, RecommendResponse, RequestContext,
+    VersionState, control::Action, recommend_request::Target,
 };
 use vitrine_client::{Client, Code};
 
@@ -211,6 +212,52 @@ async fn people_get_more_of_what_they_clicked_on_last_and_other_targets_are_left
     }
     let popular = client.recommend(recommend(Target::Popular(vitrine::v1::Popular::default()))).await.unwrap();
     assert!(popular.results.iter().all(|result| result.stages.iter().all(|stage| stage.stage != "ranked")));
+}
+
+#[tokio::test]
+async fn advertisements_come_by_what_it_says_corrected_by_their_clicks() {
+    let (_server, client, _) = shop().await;
+    let bid = Some(Money { amount: "0.50".into(), currency: "EUR".into() });
+    let advertise = Advertise { filter: "id:*".into(), bid, ..Advertise::default() };
+    let name = format!("{CATALOG}/controls/all");
+    let control = Control { name, action: Some(Action::Advertise(advertise)), ..Control::default() };
+    client.put_control(PutControlRequest { control: Some(control), validate_only: false }).await.unwrap();
+    let ads = || async {
+        let target = Target::Ads(Ads { slot: "home".into(), floor_price: None });
+        let answer = client.recommend(RecommendRequest { target: Some(target), ..of("u1") }).await.unwrap();
+        assert!(answer.served_by.iter().any(|by| by.task == "ctr-ranking"));
+        let predicted: Vec<f64> =
+            answer.results.iter().map(|result| result.ad.as_ref().unwrap().predicted_ctr).collect();
+        (ranked(&answer), predicted, answer.attribution_token)
+    };
+    let mean = |numbers: &[f64]| numbers.iter().sum::<f64>() / numbers.len() as f64;
+    let (chances, predicted, token) = ads().await;
+    assert_eq!(chances.len(), 20);
+    for ((id, chance), predicted) in chances.iter().zip(&predicted) {
+        assert!((chance - predicted).abs() < 1e-6, "{id}: {chance} becomes {predicted} though nothing was shown");
+    }
+    // Shown twenty times to others, who click once in fifty.
+    for round in 0..20 {
+        let event = |kind: EventType, id: &str| Event {
+            event_id: format!("{}-{round}-{id}", kind.as_str_name()),
+            r#type: kind.into(),
+            visitor_id: format!("v{round}"),
+            items: vec![EventItem { id: id.into(), ..Default::default() }],
+            attribution_token: token.clone(),
+            ..Default::default()
+        };
+        let shown = chances.iter().map(|(id, _)| event(EventType::AdImpression, id));
+        let clicked =
+            chances.iter().skip(round).take(usize::from(round < 8)).map(|(id, _)| event(EventType::AdClick, id));
+        let events = shown.chain(clicked).collect();
+        client.feedback(FeedbackRequest { catalog: CATALOG.into(), events }).await.unwrap();
+    }
+    let (again, corrected, _) = ads().await;
+    assert_eq!(again, chances, "the ranker says the same, and the order stays");
+    assert!(mean(&predicted) > 0.3, "it was learnt from clicks on a tenth: {}", mean(&predicted));
+    // 8 of 400 were clicked; that the ranker may be right counts as 100 more.
+    let expected = (8.0 + 100.0 * mean(&predicted)) / 500.0;
+    assert!((mean(&corrected) - expected).abs() < 0.03, "{} instead of {expected}", mean(&corrected));
 }
 
 #[tokio::test]

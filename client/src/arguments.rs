@@ -5,6 +5,7 @@ use std::{io::IsTerminal as _, time::Duration};
 use anyhow::Result;
 use clap::{Args, Parser, ValueEnum};
 use jiff::{SpanRelativeTo, Timestamp, civil::Date};
+use vitrine::v1::Money;
 use vitrine_client::{Client, Options};
 
 use crate::{command::Command, exit, exit::Usage, output::Output};
@@ -93,6 +94,16 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         text.parse().map_err(|_| format!("`{text}` is no time span; write it as 500ms, 90s or 7d"))?;
     let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|error| error.to_string())?;
     Duration::try_from(duration).map_err(|_| format!("`{text}` is negative"))
+}
+
+/// Reads an amount and its currency, as `0.40EUR` or `0.40 EUR`. Whether it is one that is taken, the server says.
+pub fn money(text: &str) -> Result<Money, String> {
+    let (amount, currency) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
+    let (amount, currency) = (amount.trim().to_owned(), currency.to_ascii_uppercase());
+    if amount.is_empty() || currency.is_empty() {
+        return Err(format!("`{text}` is no amount of money; write it as 0.40EUR"));
+    }
+    Ok(Money { amount, currency })
 }
 
 /// Reads `2026-02-01T10:00:00Z`, or `2026-02-01` as its first moment in UTC.

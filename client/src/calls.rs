@@ -7,14 +7,15 @@ use tonic::{Response, Status, Streaming};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use vitrine::inference::{ModelInferRequest, ModelInferResponse};
 use vitrine::v1::{
-    Catalog, Control, CreateCatalogRequest, DeleteControlRequest, DeleteItemRequest, DeletePictureRequest,
+    Campaign, Catalog, Control, CreateCatalogRequest, DeleteControlRequest, DeleteItemRequest, DeletePictureRequest,
     EraseUserRequest, EraseUserResponse, Event, ExportEventsRequest, ExportUserRequest, FeedbackRequest,
-    FeedbackResponse, GenerateImageRequest, GeneratedImage, GetCatalogRequest, GetControlRequest, GetItemRequest,
-    GetModelRequest, GetModelVersionRequest, GetPictureRequest, Item, ListCatalogsRequest, ListCatalogsResponse,
-    ListControlsRequest, ListControlsResponse, ListItemsRequest, ListItemsResponse, ListModelsRequest,
-    ListModelsResponse, LoadVersionRequest, Model, ModelVersion, Picture, PutControlRequest, PutPictureRequest,
-    RecommendRequest, RecommendResponse, RollbackRequest, SearchRequest, SearchResponse, SetLabelRequest,
-    UnloadVersionRequest, UpsertItemsRequest, UpsertItemsResponse, WatchVersionsRequest, WatchVersionsResponse,
+    FeedbackResponse, GenerateImageRequest, GeneratedImage, GetCampaignRequest, GetCatalogRequest, GetControlRequest,
+    GetItemRequest, GetModelRequest, GetModelVersionRequest, GetPictureRequest, Item, ListCatalogsRequest,
+    ListCatalogsResponse, ListControlsRequest, ListControlsResponse, ListItemsRequest, ListItemsResponse,
+    ListModelsRequest, ListModelsResponse, LoadVersionRequest, Model, ModelVersion, Picture, PutControlRequest,
+    PutPictureRequest, RecommendRequest, RecommendResponse, RollbackRequest, SearchRequest, SearchResponse,
+    SetLabelRequest, UnloadVersionRequest, UpsertItemsRequest, UpsertItemsResponse, WatchVersionsRequest,
+    WatchVersionsResponse,
 };
 
 use crate::{Answers, Client, Error, connection::expired, retry::Repeat};
@@ -110,6 +111,10 @@ impl Client {
     call! {
         /// Adds or replaces a control. Retried: the second time changes nothing.
         catalog.put_control(PutControlRequest) -> Control, "PutControl", Repeat::Safe
+    }
+    call! {
+        /// What a campaign spent and reached. Retried.
+        catalog.get_campaign(GetCampaignRequest) -> Campaign, "GetCampaign", Repeat::Safe
     }
     call! {
         /// Removes a control. Retried as [`delete_item`](Self::delete_item) is.

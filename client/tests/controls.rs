@@ -8,7 +8,9 @@ use std::fs;
 
 use tempfile::tempdir;
 use tonic::Status;
-use vitrine::v1::{Boost, Bury, Control, Hide, Pin, Placement, Redirect, Synonyms, control::Action};
+use vitrine::v1::{
+    Advertise, Boost, Bury, Control, FrequencyCap, Hide, Money, Pin, Placement, Redirect, Synonyms, control::Action,
+};
 
 use crate::fake::terminal::{Terminal, scenario};
 
@@ -193,4 +195,29 @@ scenario!(variants_stand_below_the_result_of_their_group, terminal => {
     let searched = terminal.shop.state().searched.clone();
     assert_eq!((searched.group_by.as_str(), searched.group_size), ("attributes.kind", 2));
     terminal.run(&["search", "milk", "--group-size", "2"]).await.is(2);
+});
+
+scenario!(a_campaign_is_put_told_of_and_shown, terminal => {
+    let euros = |amount: &str| Some(Money { amount: amount.into(), currency: "EUR".into() });
+    let filter = r#"brand = "Acme""#;
+    let advertise = Action::Advertise(Advertise {
+        filter: filter.into(),
+        bid: euros("0.40"),
+        slots: strings(&["home", "basket"]),
+        budget: None,
+        daily_budget: euros("50"),
+        frequency_cap: Some(FrequencyCap { impressions: 3, window_seconds: 7 * 86_400 }),
+    });
+    let arguments = [
+        "advertise", filter, "0.40EUR", "--slot", "home", "--slot", "basket", "--daily-budget", "50 eur", "--cap", "3", "--cap-window", "7d",
+    ];
+    assert_eq!(put(&terminal, "spring", &arguments).await, plain("spring", advertise));
+    let ran = terminal.run(&["controls", "put", "bad", "advertise", filter, "0.40"]).await.is(2);
+    assert!(ran.err.contains("write it as 0.40EUR"), "{ran:?}");
+    let ran = terminal.run(&["controls", "campaign", "spring"]).await.is(0);
+    assert!(["12.40 EUR", "1,234", "waits"].iter().all(|part| ran.out.contains(part)), "{ran:?}");
+    let told = terminal.run(&["controls", "campaign", "spring", "--json"]).await.is(0).json();
+    assert_eq!((told["state"].as_str(), told["clicks"].as_str()), (Some("CAMPAIGN_STATE_WAITING"), Some("31")));
+    let ran = terminal.run(&["recommend", "--ads", "home", "--floor", "0.05EUR"]).await.is(0);
+    assert!(ran.out.contains("spring: 0.23 EUR a click, of at most 0.40; clicked by 2.1 %"), "{ran:?}");
 });

@@ -86,7 +86,8 @@ fn synced(dir: &std::path::Path) -> anyhow::Result<f64> {
 }
 
 fn event(id: &str, n: usize) -> Change {
-    let items = vec![EventItem { id: format!("item-{}", n % 100_000), quantity: 1, price: "1.99".into() }];
+    let items =
+        vec![EventItem { id: format!("item-{}", n % 100_000), quantity: 1, price: "1.99".into(), served: None }];
     Change::Event(Event {
         event_id: id.into(),
         r#type: EventType::Purchase.into(),

@@ -6,7 +6,7 @@
 //! - [`config`]: what an operator sets; [`telemetry`]: logs and metrics.
 //! - [`rpc`]: the gRPC services; they check every field, call what is below, and turn errors into statuses.
 //! - [`search`], [`recommend`]: the pipelines behind the two main calls.
-//! - [`control`]: the shop's own rules for what they show.
+//! - [`control`]: the shop's own rules for what they show; [`ads`]: campaigns that pay for it.
 //! - [`serving`]: a catalog with its indexes, kept up to date.
 //! - [`catalog`]: one shop's items and events; [`log`]: the durable log it is made from.
 //! - [`lexical`], [`vector`], [`behaviour`]: what is made from the log: full-text index, vectors, histories.
@@ -15,6 +15,7 @@
 //!   that say what comes next; [`ranker`]: networks that foretell clicks; [`generator`]: networks that make pictures; [`batch`]: queues and workers that run them.
 //! - [`token`]: page tokens and attribution tokens.
 
+pub mod ads;
 pub mod batch;
 pub mod behaviour;
 pub mod catalog;

@@ -16,6 +16,7 @@ use prost::Message;
 use rand::Rng as _;
 use rustc_hash::FxHasher;
 use sha2::Sha256;
+use vitrine::v1::Served;
 
 const KEY_BYTES: usize = 32;
 const MAC_BYTES: usize = 16;
@@ -76,6 +77,25 @@ pub struct Attribution {
     /// Hash of the ids served, in their order.
     #[prost(fixed64, tag = "5")]
     pub list: u64,
+    /// How items came into it, of those where there is more to say than that they did.
+    #[prost(message, repeated, tag = "6")]
+    pub items: Vec<ServedItem>,
+}
+
+/// How an item came into an answer.
+#[derive(Clone, PartialEq, Message)]
+pub struct ServedItem {
+    /// [`short_hash`] of its id: an answer has few items.
+    #[prost(fixed32, tag = "1")]
+    pub item: u32,
+    /// Its `answer` is left out.
+    #[prost(message, optional, tag = "2")]
+    pub served: Option<Served>,
+}
+
+/// Tells the items of one answer apart.
+pub fn short_hash(id: &str) -> u32 {
+    stable_hash(id) as u32
 }
 
 /// Makes and checks tokens with one key.

@@ -63,8 +63,12 @@ pub struct Feedback {
 
 /// Reads `ID`, `ID:QTY` or `ID:QTY:PRICE`. The id may contain colons itself: only figures at the end are taken off.
 fn event_item(text: &str) -> Result<EventItem, String> {
-    let item =
-        |id: &str, quantity: u32, price: &str| EventItem { id: id.to_owned(), quantity, price: price.to_owned() };
+    let item = |id: &str, quantity: u32, price: &str| EventItem {
+        id: id.to_owned(),
+        quantity,
+        price: price.to_owned(),
+        served: None,
+    };
     let is_price = |text: &str| text.parse::<f64>().is_ok_and(f64::is_finite);
     if let [price, quantity, id] = text.rsplitn(3, ':').collect::<Vec<_>>()[..]
         && let (true, Ok(quantity)) = (is_price(price), quantity.parse())
@@ -197,7 +201,7 @@ mod tests {
 
     #[track_caller]
     fn reads(text: &str, id: &str, quantity: u32, price: &str) {
-        assert_eq!(event_item(text), Ok(EventItem { id: id.into(), quantity, price: price.into() }));
+        assert_eq!(event_item(text), Ok(EventItem { id: id.into(), quantity, price: price.into(), served: None }));
     }
 
     #[test]

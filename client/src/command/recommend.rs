@@ -5,18 +5,19 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::{Context as _, Result};
 use clap::{ArgGroup, Args, ValueEnum};
 use vitrine::v1::{
-    ExcludeInteracted, ForSession, ForUser, ItemList, Likeness, Popular, RecommendRequest, RecommendResponse,
-    recommend_request::Target,
+    Ad, Ads, ExcludeInteracted, Exploration, ForSession, ForUser, ItemList, Likeness, Money, Popular, RecommendRequest,
+    RecommendResponse, recommend_request::Target,
 };
 use vitrine_client::json;
 
 use super::{diverse::Diverse, import::open, search::Who};
 use crate::{
-    arguments::{Global, duration},
+    arguments::{Global, duration, money},
     exit,
     exit::Usage,
     output::{
-        Column, ITEM_COLUMNS, Output, answer_notes, control_notes, counted, item_row, line, stage_cells, stage_names,
+        Column, ITEM_COLUMNS, Output, answer_notes, control_notes, counted, item_row, last_part, line, stage_cells,
+        stage_names,
     },
 };
 
@@ -26,9 +27,10 @@ use crate::{
 ///   vitrine recommend --user 1001
 ///   vitrine recommend --bought-together 1029743,995242 --exclude-interacted --user 1001
 ///   vitrine recommend --similar-to 1029743 --by picture
+///   vitrine recommend --ads home --user 1001
 ///   vitrine recommend --popular --window 7d --category "Dairy"
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment, group(ArgGroup::new("target").args(["similar_to", "bought_together", "popular", "session"])))]
+#[command(verbatim_doc_comment, group(ArgGroup::new("target").args(["similar_to", "bought_together", "popular", "session", "ads"])))]
 pub struct Recommend {
     #[command(flatten)]
     who: Who,
@@ -39,7 +41,7 @@ pub struct Recommend {
     #[arg(
         long,
         requires = "similar_to",
-        conflicts_with_all = ["bought_together", "popular", "session"],
+        conflicts_with_all = ["bought_together", "popular", "session", "ads"],
         value_enum,
         value_name = "WHAT"
     )]
@@ -54,7 +56,7 @@ pub struct Recommend {
     #[arg(
         long,
         requires = "popular",
-        conflicts_with_all = ["similar_to", "bought_together", "session"],
+        conflicts_with_all = ["similar_to", "bought_together", "session", "ads"],
         value_parser = duration,
         value_name = "TIME"
     )]
@@ -63,7 +65,7 @@ pub struct Recommend {
     #[arg(
         long,
         requires = "popular",
-        conflicts_with_all = ["similar_to", "bought_together", "session"],
+        conflicts_with_all = ["similar_to", "bought_together", "session", "ads"],
         default_value = "",
         value_name = "PATH",
         hide_default_value = true
@@ -72,6 +74,15 @@ pub struct Recommend {
     /// From what happened in a session: a file of event lines, oldest first; `-` is stdin
     #[arg(long, value_name = "FILE")]
     session: Option<PathBuf>,
+    /// Advertised items for this slot of the shop
+    #[arg(long, value_name = "SLOT")]
+    ads: Option<String>,
+    /// With --ads: the least that a click must bring, as 0.10EUR
+    #[arg(long, requires = "ads", value_parser = money, value_name = "AMOUNT")]
+    floor: Option<Money>,
+    /// Give each place to any candidate by chance, so often: 0 to 1
+    #[arg(long, value_name = "EPSILON")]
+    explore: Option<f64>,
     /// Never these (repeatable)
     #[arg(long, value_delimiter = ',', value_name = "ID,…")]
     exclude: Vec<String>,
@@ -146,6 +157,7 @@ impl Recommend {
             filter: self.filter.clone(),
             strict_filter: self.strict_filter,
             diversity: self.diverse.request(),
+            exploration: self.explore.map(|epsilon| Exploration { epsilon, candidates: 0 }),
             likeness: self.by.map_or(Likeness::Unspecified, Likeness::from).into(),
             // The table always has the reason.
             explain: self.explain || !output.json,
@@ -169,14 +181,26 @@ impl Recommend {
                 events.push(event.map_err(|error| Usage(format!("{}:{}: {error}", path.display(), line.number)))?);
             }
             Target::ForSession(ForSession { events })
+        } else if let Some(slot) = &self.ads {
+            Target::Ads(Ads { slot: slot.clone(), floor_price: self.floor.clone() })
         } else if !self.who.user.is_empty() || !self.who.visitor.is_empty() {
             Target::ForUser(ForUser {})
         } else {
-            let what = "say for whom (--user, --visitor), or what for: --similar-to, --bought-together, --popular or --session";
+            let what = "say for whom (--user, --visitor), or what for: --similar-to, --bought-together, --popular, --session or --ads";
             return Err(Usage(what.to_owned()).into());
         };
         Ok(target)
     }
+}
+
+/// How an advertisement came by its place, as `spring: 0.23 EUR a click, of at most 0.40; clicked by 2.1 %`.
+fn advertised(ad: &Ad) -> String {
+    let (price, bid) = (ad.price.clone().unwrap_or_default(), ad.bid.clone().unwrap_or_default());
+    let (campaign, clicked) = (last_part(&ad.campaign), 100.0 * ad.predicted_ctr);
+    format!(
+        "{campaign}: {} {} a click, of at most {}; clicked by {clicked:.1} %",
+        price.amount, price.currency, bid.amount
+    )
 }
 
 fn print(output: Output, answer: &RecommendResponse, explain: bool) -> Result<()> {
@@ -189,7 +213,8 @@ fn print(output: Output, answer: &RecommendResponse, explain: bool) -> Result<()
         columns.extend(stages.iter().map(|stage| Column::Number(stage)));
         let rows = answer.results.iter().map(|result| {
             let mut row = item_row(result.rank, result.score, &result.item.clone().unwrap_or_default());
-            row.push(result.reason.as_ref().map(|reason| reason.text.clone()).unwrap_or_default());
+            let reason = result.reason.as_ref().map(|reason| reason.text.clone()).unwrap_or_default();
+            row.push(result.ad.as_ref().map_or(reason, advertised));
             row.extend(stage_cells(&stages, &result.stages));
             row
         });

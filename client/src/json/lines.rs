@@ -164,7 +164,7 @@ mod tests {
             "price": "89.90"}], "time": "2026-02-01T10:00:00Z", "session_id": "s9", "order_id": "o4"}"#;
         let event = parse_event(line).unwrap();
         assert_eq!(event.r#type(), EventType::Purchase);
-        assert_eq!(event.items, [EventItem { id: "B07".into(), quantity: 2, price: "89.90".into() }]);
+        assert_eq!(event.items, [EventItem { id: "B07".into(), quantity: 2, price: "89.90".into(), served: None }]);
     }
 
     #[test]
@@ -256,7 +256,7 @@ mod tests {
             ids in vec(".{1,8}", 1..4), quantity in any::<u32>(), weight in option::of(number()),
             attributes in option::of(attributes()),
         ) -> Event {
-            let items = ids.into_iter().map(|id| EventItem { id, quantity, price: String::new() }).collect();
+            let items = ids.into_iter().map(|id| EventItem { id, quantity, price: String::new(), served: None }).collect();
             Event { event_id, r#type: kind, time, user_id, items, weight, attributes, ..Default::default() }
         }
     }

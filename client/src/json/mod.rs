@@ -56,6 +56,7 @@ macro_rules! json_messages {
 
 json_messages!(
     Catalog,
+    Campaign,
     Control,
     EraseUserResponse,
     Event,

@@ -6,12 +6,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming, async_trait};
 use tonic_types::{ErrorDetails, StatusExt as _};
 use vitrine::v1::{
-    Catalog, Control, CreateCatalogRequest, DeleteControlRequest, DeleteItemRequest, DeletePictureRequest, Event,
-    ExportEventsRequest, FieldViolation, GetCatalogRequest, GetControlRequest, GetItemRequest, GetPictureRequest,
-    ImportError, ImportEventsRequest, ImportItemsRequest, ImportProgress, ImportStart, IndexStatus, Item,
-    ListCatalogsRequest, ListCatalogsResponse, ListControlsRequest, ListControlsResponse, ListItemsRequest,
-    ListItemsResponse, Picture, PutControlRequest, PutPictureRequest, UpsertItemsRequest, UpsertItemsResponse,
-    VectorIndexStatus, catalog_service_server::CatalogService, import_events_request, import_items_request,
+    Campaign, CampaignState, Catalog, Control, CreateCatalogRequest, DeleteControlRequest, DeleteItemRequest,
+    DeletePictureRequest, Event, ExportEventsRequest, FieldViolation, GetCampaignRequest, GetCatalogRequest,
+    GetControlRequest, GetItemRequest, GetPictureRequest, ImportError, ImportEventsRequest, ImportItemsRequest,
+    ImportProgress, ImportStart, IndexStatus, Item, ListCatalogsRequest, ListCatalogsResponse, ListControlsRequest,
+    ListControlsResponse, ListItemsRequest, ListItemsResponse, Money, Picture, PutControlRequest, PutPictureRequest,
+    UpsertItemsRequest, UpsertItemsResponse, VectorIndexStatus, catalog_service_server::CatalogService,
+    import_events_request, import_items_request,
 };
 
 use super::FakeShop;
@@ -289,6 +290,19 @@ impl CatalogService for FakeShop {
             }
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn get_campaign(&self, request: Request<GetCampaignRequest>) -> Result<Response<Campaign>, Status> {
+        self.arrive("GetCampaign", &request).await?;
+        let euros = |amount: &str| Some(Money { amount: amount.into(), currency: "EUR".into() });
+        Ok(Response::new(Campaign {
+            name: request.into_inner().name,
+            state: CampaignState::Waiting.into(),
+            spent: euros("12.40"),
+            spent_today: euros("2.10"),
+            impressions: 1_234,
+            clicks: 31,
+        }))
     }
 
     async fn get_control(&self, request: Request<GetControlRequest>) -> Result<Response<Control>, Status> {

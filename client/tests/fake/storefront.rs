@@ -3,8 +3,8 @@
 use tokio_stream::Iter;
 use tonic::{Request, Response, Status, async_trait};
 use vitrine::v1::{
-    Degraded, DegradedReason, EventResult, EventStatus, Facet, FacetValue, FeedbackRequest, FeedbackResponse,
-    FieldViolation, GenerateImageRequest, GeneratedImage, Item, Likeness, Reason, ReasonCode, RecommendRequest,
+    Ad, Degraded, DegradedReason, EventResult, EventStatus, Facet, FacetValue, FeedbackRequest, FeedbackResponse,
+    FieldViolation, GenerateImageRequest, GeneratedImage, Item, Likeness, Money, Reason, ReasonCode, RecommendRequest,
     RecommendResponse, Recommendation, SearchRequest, SearchResponse, SearchResult, ServedBy, StageScore,
     TotalSizeRelation, Variant, control::Action, recommend_request::Target, search_request::Query,
     storefront_service_server::StorefrontService,
@@ -104,10 +104,12 @@ impl StorefrontService for FakeShop {
             Likeness::Picture => (ReasonCode::LooksLike, "looks like"),
             _ => (ReasonCode::BoughtTogether, "bought with"),
         };
+        let advertised = matches!(request.target, Some(Target::Ads(_)));
         let sources = match request.target {
             Some(Target::BoughtTogether(list) | Target::SimilarToItems(list)) => list.ids,
             _ => Vec::new(),
         };
+        let euros = |amount: &str| Some(Money { amount: amount.into(), currency: "EUR".into() });
         let state = self.state();
         let others = state.items.values().filter(|item| !sources.contains(&item.id)).take(10).cloned();
         let results = others.zip(1..).map(|(item, rank)| Recommendation {
@@ -121,6 +123,14 @@ impl StorefrontService for FakeShop {
                 text: format!("{because} {}", sources.join(", ")),
                 ..Reason::default()
             }),
+            ad: advertised.then(|| Ad {
+                campaign: "catalogs/shop/controls/spring".into(),
+                bid: euros("0.40"),
+                predicted_ctr: 0.021,
+                rank_score: 0.0084,
+                price: euros("0.23"),
+            }),
+            propensity: None,
         });
         Ok(Response::new(RecommendResponse {
             results: results.collect(),

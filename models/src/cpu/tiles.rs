@@ -200,7 +200,7 @@ impl Tiles for Instructions {
     unsafe fn shape(&mut self, count: usize) {
         if SET.get() != count {
             let shapes = Shapes::of(count);
-            unsafe { asm!("ldtilecfg [{}]", in(reg) &shapes, options(nostack, preserves_flags, readonly)) }
+            unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const shapes, options(nostack, preserves_flags, readonly)) }
             SET.set(count);
         }
     }

@@ -4,11 +4,14 @@
 //! SHA-256 of everything before. The numbers are read back only as far as the file has them: a damaged length cannot ask
 //! for more memory than the file is long. A checkpoint is never converted: one that cannot be read is rebuilt.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::BuildHasher;
 use std::io::{self, Read, Write};
 
 use sha2::{Digest as _, Sha256};
+
+use crate::ads::calibration::Calibration;
+use crate::ads::ledger::{Account, Ledger, Shown};
 
 use super::basket::{Baskets, OrderId, Placed};
 use super::history::{Entry, Lists, People, Person};
@@ -18,7 +21,7 @@ use super::weight::Strength;
 use super::{Behaviour, BehaviourOptions, Visit};
 
 /// Changes whenever what is written changes, or means something else.
-const FORMAT: &[u8; 8] = b"vitbhv01";
+const FORMAT: &[u8; 8] = b"vitbhv02";
 
 /// Why a checkpoint could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -175,7 +178,11 @@ columns! {
     People { users, visitors, lists }
     Baskets { names, orders, placed, days }
     Popularity { landmark, decayed, hours, days, newest_day }
-    Behaviour { options, people, baskets, visits, popularity, events }
+    Behaviour { options, people, baskets, visits, popularity, ads, events }
+    Ledger { accounts, items, all, predictors, clicked }
+    Account { spent, shown, days }
+    Shown { impressions, clicks }
+    Calibration { shown, clicks }
     BehaviourOptions {
         actions_per_person, impressions_per_person, refusals_per_person, visits_per_item, orders_per_item,
         items_per_order, popularity_half_life_seconds
@@ -262,7 +269,7 @@ impl<T: Column> Column for Recent<T> {
     }
 }
 
-impl<S: BuildHasher + Default> Column for HashMap<Box<str>, u32, S> {
+impl<T: Column, S: BuildHasher + Default> Column for HashMap<Box<str>, T, S> {
     fn put<W: Write>(&self, out: &mut Out<W>) -> Result<(), CheckpointError> {
         self.len().put(out)?;
         self.iter().try_for_each(|(name, number)| {
@@ -278,9 +285,20 @@ impl<S: BuildHasher + Default> Column for HashMap<Box<str>, u32, S> {
         for _ in 0..length {
             let bytes = Vec::<u8>::get(input)?;
             let name = String::from_utf8(bytes).map_err(|_| CheckpointError::Damaged)?;
-            names.insert(name.into(), u32::get(input)?);
+            names.insert(name.into(), T::get(input)?);
         }
         Ok(names)
+    }
+}
+
+impl<S: BuildHasher + Default> Column for HashSet<u64, S> {
+    fn put<W: Write>(&self, out: &mut Out<W>) -> Result<(), CheckpointError> {
+        self.len().put(out)?;
+        self.iter().try_for_each(|entry| entry.put(out))
+    }
+
+    fn get<R: Read>(input: &mut In<R>) -> Result<Self, CheckpointError> {
+        (0..input.length()?).map(|_| u64::get(input)).collect()
     }
 }
 

@@ -33,7 +33,7 @@ pub use history::{Entry, History, People, Person, Session};
 pub use popularity::Popularity;
 pub use weight::Strength;
 
-use crate::{Doc, log::Who};
+use crate::{Doc, ads::Ledger, log::Who};
 use recent::{Recent, Timed};
 
 /// How much of the past is kept.
@@ -92,6 +92,7 @@ pub struct Behaviour {
     baskets: Baskets,
     visits: Vec<Recent<Visit>>,
     popularity: Popularity,
+    ads: Ledger,
     events: u64,
 }
 
@@ -111,6 +112,7 @@ impl Behaviour {
             return;
         }
         self.events += 1;
+        self.ads.apply(event, docs, recorded_ms);
         let millis = millis_of(event, recorded_ms);
         let strength = Strength::of(kind, event.weight);
         let order = self.order_of(kind, &event.order_id, docs);
@@ -198,6 +200,11 @@ impl Behaviour {
     /// What many want.
     pub fn popularity(&self) -> &Popularity {
         &self.popularity
+    }
+
+    /// What campaigns spent, and how often their items were shown and clicked.
+    pub fn ads(&self) -> &Ledger {
+        &self.ads
     }
 
     /// How many events were taken in.

@@ -11,6 +11,7 @@ use vitrine::v1::{Control, Event, Item};
 
 use super::{Controls, items::Table};
 use crate::Doc;
+use crate::ads::{Charges, Ledger};
 use crate::hash::fnv1a;
 use crate::log::{Appended, Change, ControlId, Entry, Group, ImportPosition, Patch, Picture, Seq};
 
@@ -21,6 +22,7 @@ pub(super) struct Plan<'a> {
     docs: FxHashMap<Arc<str>, Doc>,
     items: FxHashMap<Doc, Option<Arc<Item>>>,
     pictures: FxHashMap<Doc, Option<u64>>,
+    charges: Charges<'a>,
     group: Group,
     answers: Vec<Answer>,
 }
@@ -36,11 +38,11 @@ pub(super) struct Answer {
 }
 
 impl<'a> Plan<'a> {
-    /// A plan for changes to `table` and `controls`, recorded at `recorded_ms` (unix milliseconds).
-    pub fn new(table: &'a Table, controls: Arc<Controls>, recorded_ms: i64) -> Self {
+    /// A plan for changes to `table` and `controls`, recorded at `recorded_ms` (unix milliseconds). `ledger` says what campaigns have spent.
+    pub fn new(table: &'a Table, controls: Arc<Controls>, ledger: &'a Ledger, recorded_ms: i64) -> Self {
         let group = Group { recorded_ms, ..Group::default() };
         let (docs, items, pictures) = (FxHashMap::default(), FxHashMap::default(), FxHashMap::default());
-        Self { table, controls, docs, items, pictures, group, answers: Vec::new() }
+        Self { table, controls, docs, items, pictures, charges: Charges::new(ledger), group, answers: Vec::new() }
     }
 
     /// Adds a change, after all those added before.
@@ -111,6 +113,7 @@ impl<'a> Plan<'a> {
     /// An event without a time happens now. Its items get their docs even if it turns out to be a duplicate.
     fn event(&mut self, mut event: Event) -> Answer {
         event.time.get_or_insert_with(|| timestamp(self.group.recorded_ms));
+        self.charges.fix(&mut event, &self.controls, self.group.recorded_ms);
         let docs: Vec<Doc> = event.items.iter().map(|item| self.intern(&item.id)).collect();
         let mut unknown = Vec::new();
         for (item, &doc) in event.items.iter().zip(&docs) {
@@ -230,7 +233,8 @@ mod tests {
     }
 
     fn plan(table: &Table, changes: impl IntoIterator<Item = Change>) -> (Group, Vec<Answer>) {
-        let mut plan = Plan::new(table, Arc::default(), 1_500);
+        let ledger = Ledger::default();
+        let mut plan = Plan::new(table, Arc::default(), &ledger, 1_500);
         for change in changes {
             plan.add(change);
         }

@@ -209,7 +209,9 @@ impl Thread {
         let counts: Vec<usize> = requests.iter().map(|request| request.changes.len()).collect();
         let (group, answers, controls) = {
             let table = self.state.items.read();
-            let mut plan = Plan::new(&table, self.state.controls.load_full(), self.recorded_ms);
+            // Nobody else writes to it.
+            let behaviour = self.state.behaviour.read();
+            let mut plan = Plan::new(&table, self.state.controls.load_full(), behaviour.ads(), self.recorded_ms);
             for request in &mut requests {
                 for change in mem::take(&mut request.changes) {
                     plan.add(change);

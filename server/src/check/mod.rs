@@ -62,6 +62,14 @@ pub fn control_name(field: &str, name: &str) -> Result<(CatalogId, ControlId), S
     Err(violations.into_status())
 }
 
+/// A place where a shop shows advertisements.
+pub fn slot(violations: &mut Violations, field: &str, slot: &str) {
+    // The rules for the ids are the same.
+    if slot.parse::<CatalogId>().is_err() {
+        violations.add(field, "is required: 1 to 63 characters of a-z, 0-9 and -, starting with a letter");
+    }
+}
+
 /// An id of an item, event, user or order.
 pub fn id(violations: &mut Violations, field: &str, id: &str) {
     if id.is_empty() {
@@ -114,7 +122,8 @@ pub fn filter(violations: &mut Violations, field: &str, filter: &str, limit: usi
     Filter::parse(filter).map_err(|error| violations.add(field, error.to_string())).ok()
 }
 
-fn money(violations: &mut Violations, field: &str, money: &Money) {
+/// An amount, not negative, and its currency.
+pub fn money(violations: &mut Violations, field: &str, money: &Money) {
     decimal(violations, &join(field, "amount"), &money.amount);
     if money.currency.len() != 3 || !money.currency.bytes().all(|byte| byte.is_ascii_uppercase()) {
         let description = format!("is {}; it must be three capital letters, as `EUR`", quoted(&money.currency));

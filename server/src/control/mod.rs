@@ -15,6 +15,7 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 use vitrine::v1::{Boost, Placement};
 
+use crate::ads::Campaign;
 use crate::catalog::items::Table;
 use crate::error::Violations;
 use crate::filter::Filter;
@@ -53,6 +54,17 @@ impl Controls {
         Arc::ptr_eq(&self.stored, stored)
     }
 
+    /// The campaigns that run now, in the order of their names, and their times if these have both ends (in unix milliseconds).
+    pub fn campaigns(&self, now_ms: i64) -> impl Iterator<Item = (&str, &Campaign, Option<(i64, i64)>)> {
+        let running = self.rules.iter().filter(move |rule| rule.active.contains(&now_ms));
+        running.filter_map(|rule| Some((rule.name.as_str(), rule.campaign()?, rule.time())))
+    }
+
+    /// The control of that resource name.
+    pub fn rule(&self, name: &str) -> Option<&Rule> {
+        self.rules.iter().find(|rule| rule.name == name)
+    }
+
     /// What those mean that apply at `placement` now, to a search for `query` if it is one for a text. `allowed` are the
     /// items that may be shown without them.
     pub fn rules(
@@ -84,7 +96,9 @@ impl Controls {
         for rule in applying {
             let matching = |filter: &Filter| table.columns().evaluate(filter) & &shown;
             let did = match &rule.action {
-                Action::Hide(_) => false,
+                // Advertisements come by what they are worth, and have an auction of their own.
+                Action::Hide(_) | Action::Advertise(_) => false,
+                _ if placement == Placement::Ads => false,
                 Action::Pin { item_id, place } => {
                     let doc = table.doc(item_id).filter(|&doc| shown.contains(doc));
                     rules.pins.extend(doc.map(|doc| (*place, doc)));

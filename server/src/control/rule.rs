@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use vitrine::v1::{self, Boost, Control, Placement, QueryMatch, control};
 
+use crate::ads::Campaign;
 use crate::check;
 use crate::error::Violations;
 use crate::filter::Filter;
@@ -29,8 +30,8 @@ pub struct Rule {
     queries: Vec<(Phrase, bool)>,
     /// Only there. Empty: everywhere.
     placements: Vec<Placement>,
-    /// In unix milliseconds, the end excluded.
-    active: std::ops::Range<i64>,
+    /// When it applies, in unix milliseconds, the end excluded.
+    pub active: std::ops::Range<i64>,
 }
 
 /// What a control does, see [`Control`].
@@ -58,6 +59,8 @@ pub enum Action {
     Synonyms(Arc<Synonyms>),
     /// Sends the customer elsewhere.
     Redirect(String),
+    /// Pays for items to be shown.
+    Advertise(Campaign),
 }
 
 impl Rule {
@@ -90,8 +93,26 @@ impl Rule {
             violations.add("control.condition.end_time", "must be after start_time");
         }
         let action = action(violations, control);
+        if matches!(action, Some(Action::Advertise(_))) {
+            for (field, used) in [("queries", !queries.is_empty()), ("placements", !placements.is_empty())] {
+                if used {
+                    violations.add(format!("control.condition.{field}"), "must be empty where the control advertises");
+                }
+            }
+        }
         let action = action.filter(|_| violations.len() == before)?;
         Some(Self { name: control.name.clone(), action, queries, placements, active: start..end })
+    }
+
+    /// The campaign, if it is one.
+    pub fn campaign(&self) -> Option<&Campaign> {
+        if let Action::Advertise(campaign) = &self.action { Some(campaign) } else { None }
+    }
+
+    /// When it applies, if that begins and ends.
+    pub fn time(&self) -> Option<(i64, i64)> {
+        let (start, end) = (self.active.start, self.active.end);
+        (start > i64::MIN && end < i64::MAX).then_some((start, end))
     }
 
     /// Whether its condition holds.
@@ -127,7 +148,10 @@ fn phrase(violations: &mut Violations, field: &str, text: &str, limit: usize) ->
 
 fn action(violations: &mut Violations, control: &Control) -> Option<Action> {
     let Some(action) = &control.action else {
-        violations.add("control.action", "is required: `pin`, `boost`, `bury`, `hide`, `synonyms` or `redirect`");
+        violations.add(
+            "control.action",
+            "is required: `pin`, `boost`, `bury`, `hide`, `synonyms`, `redirect` or `advertise`",
+        );
         return None;
     };
     match action {
@@ -153,6 +177,7 @@ fn action(violations: &mut Violations, control: &Control) -> Option<Action> {
             check::text(violations, "control.redirect.uri", &redirect.uri, MAX_URI_CHARS);
             Some(Action::Redirect(redirect.uri.clone()))
         }
+        control::Action::Advertise(advertise) => Campaign::new(violations, advertise).map(Action::Advertise),
     }
 }
 
@@ -165,7 +190,8 @@ pub(super) fn boost(violations: &mut Violations, field: &str, boost: &Boost) -> 
     Some((filter(violations, &format!("{field}.filter"), &boost.filter)?, strength))
 }
 
-fn filter(violations: &mut Violations, field: &str, text: &str) -> Option<Filter> {
+/// Checks a filter, which must be there.
+pub fn filter(violations: &mut Violations, field: &str, text: &str) -> Option<Filter> {
     if text.trim().is_empty() {
         violations.add(field, "is required; `id:*` is every item");
         return None;

@@ -112,7 +112,7 @@ impl Ranker {
 }
 
 /// The logarithm of the odds; finite for chances that are 0 or 1 to an f32.
-fn odds(chance: f32) -> f32 {
+pub fn odds(chance: f32) -> f32 {
     let chance = chance.clamp(f32::EPSILON, 1.0 - f32::EPSILON);
     (chance / (1.0 - chance)).ln()
 }

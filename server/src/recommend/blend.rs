@@ -116,7 +116,7 @@ impl Blend {
         }
         let ranked = chances.and_then(|chances| chances.of(doc));
         stages.extend(ranked.map(|(chance, rank)| Stage { source: Source::Ranked, score: chance.into(), rank }));
-        Recommended { doc, score: f64::from(score), stages, reason }
+        Recommended { doc, score: f64::from(score), stages, reason, propensity: None }
     }
 }
 

@@ -28,6 +28,10 @@ pub enum Source {
     Ranked,
     /// What the shop wants.
     Pinned,
+    /// What a campaign pays for.
+    Advertised,
+    /// What chance wants.
+    Explored,
 }
 
 impl Source {
@@ -43,6 +47,8 @@ impl Source {
             Self::Next => "next",
             Self::Ranked => "ranked",
             Self::Pinned => "pinned",
+            Self::Advertised => "advertised",
+            Self::Explored => "explored",
         }
     }
 
@@ -59,6 +65,8 @@ impl Source {
             // It proposes nothing.
             Self::Ranked => ReasonCode::Unspecified,
             Self::Pinned => ReasonCode::Pinned,
+            Self::Advertised => ReasonCode::Advertised,
+            Self::Explored => ReasonCode::Explored,
         }
     }
 }

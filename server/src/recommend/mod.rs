@@ -3,6 +3,7 @@
 //!
 //! - [`next`]: what a network that read the history expects; [`follows`]: what users did next; [`together`]: what is in the same orders; [`similar`]: what is alike by vectors;
 //!   [`again`]: what the user buys regularly; [`popular`]: what many want.
+//! - [`explore`]: now and then something else than the best.
 //! - [`taste`]: what a history says about a person now.
 //! - [`candidates`]: scores by source; [`blend`]: one list from several; [`reason`]: why an item is there.
 //! - [`tally`]: counting by item. [`options`]: all weights and bounds.
@@ -13,6 +14,7 @@
 //! | similar items | similar, or looks like |
 //! | bought together | together |
 //! | popular | popular |
+//! | advertisements | what campaigns bid for: see [`crate::ads`] |
 //!
 //! Everything is computed at the call, from the state at that moment and within fixed bounds of work: an event changes
 //! the next answer. The same state and request give the same answer. Pages do not repeat items because the caller hands
@@ -21,6 +23,7 @@
 pub mod again;
 pub mod blend;
 pub mod candidates;
+pub mod explore;
 pub mod follows;
 pub mod next;
 pub mod options;
@@ -38,6 +41,7 @@ use rustc_hash::FxHashMap;
 use vitrine::v1::EventType;
 
 pub use candidates::Source;
+pub use explore::Exploration;
 pub use options::RecommendOptions;
 pub use reason::Reason;
 pub use similar::Neighbours;
@@ -48,6 +52,8 @@ use crate::control::{self, Rules};
 use crate::filter::Columns;
 use crate::search::cap::Cap;
 use blend::Blend;
+use candidates::Candidates;
+use explore::Drawn;
 use taste::Taste;
 
 /// What a recommendation is for.
@@ -63,6 +69,8 @@ pub enum Target<'a> {
     BoughtTogether(&'a [Doc]),
     /// What many want: in the seconds before now, or else at all times, newer events counting more.
     Popular(Option<u32>),
+    /// Items that campaigns pay for, with what showing each is worth; and who sees them.
+    Ads(&'a [(Doc, f32)], Option<Person>),
 }
 
 /// What the answer must be like.
@@ -81,6 +89,8 @@ pub struct Want<'a> {
     pub exclude_interacted: Option<Interacted<'a>>,
     /// Makes the results differ from each other.
     pub diversity: Option<Diversity<'a>>,
+    /// Gives places by chance.
+    pub exploration: Option<Exploration>,
     /// The shop's own rules. What they hide is in neither `allowed` nor `beyond`.
     pub rules: &'a Rules,
 }
@@ -125,6 +135,8 @@ pub struct Recommended {
     pub stages: Vec<Stage>,
     /// Why it is there.
     pub reason: Reason,
+    /// How likely it was that it came to its place, where places are given by chance.
+    pub propensity: Option<f64>,
 }
 
 /// What one source thought of an item.
@@ -154,7 +166,7 @@ impl Chances {
     }
 
     /// An item's chance, and its place among them, from 1.
-    fn of(&self, doc: Doc) -> Option<(f32, u32)> {
+    pub fn of(&self, doc: Doc) -> Option<(f32, u32)> {
         let place = *self.places.get(&doc)?;
         Some((self.order.get(place as usize - 1)?.1, place))
     }
@@ -206,7 +218,9 @@ impl Recommender<'_> {
     /// Finds candidates.
     pub fn propose(&self, target: &Target<'_>, want: &Want<'_>) -> Proposed {
         let (history, person) = match *target {
-            Target::ForUser(Some(person)) => (self.behaviour.history(person), Some(person)),
+            Target::ForUser(Some(person)) | Target::Ads(_, Some(person)) => {
+                (self.behaviour.history(person), Some(person))
+            }
             Target::ForSession(session, person) => (session, person),
             _ => (History::default(), None),
         };
@@ -235,6 +249,13 @@ impl Recommender<'_> {
                 let wanted = popular::popularity(self.behaviour.popularity(), window, self.now_seconds());
                 Blend::default().with(Source::Popular, 1.0, popular::popular(&wanted, want.considered(), eligible))
             }
+            Target::Ads(offers, _) => {
+                let mut advertised = Candidates::default();
+                for &(doc, worth) in offers {
+                    advertised.set(doc, worth);
+                }
+                Blend::default().with(Source::Advertised, 1.0, advertised)
+            }
         };
         Proposed { blend, exclude }
     }
@@ -242,7 +263,15 @@ impl Recommender<'_> {
     /// Orders candidates, by the chances of those that a ranker has judged.
     pub fn ranking(&self, proposed: &Proposed, want: &Want<'_>, chances: Option<&Chances>) -> Ranking {
         let eligible = |doc| proposed.may_serve(doc, want);
-        let results = proposed.blend.rank(want, self.vectors, chances, &eligible);
+        let results = match want.exploration {
+            None => proposed.blend.rank(want, self.vectors, chances, &eligible),
+            Some(exploration) => {
+                let wide = Want { count: want.considered(), ..*want };
+                let ranked = proposed.blend.rank(&wide, self.vectors, chances, &eligible);
+                let drawn = exploration.draw(ranked, want.count, &mut rand::rng());
+                drawn.into_iter().map(Recommended::drawn).collect()
+            }
+        };
         let mut ranking = Ranking { results, relaxed: false };
         if let Some(beyond) = want.beyond {
             self.relax(&mut ranking, want, &(beyond - &proposed.exclude));
@@ -320,7 +349,9 @@ impl Recommender<'_> {
 impl Want<'_> {
     /// How many candidates are ranked.
     fn considered(&self) -> usize {
-        self.diversity.map_or(self.count, |diversity| diversity.candidates.max(self.count))
+        let diversity = self.diversity.map_or(0, |diversity| diversity.candidates);
+        let exploration = self.exploration.map_or(0, |exploration| exploration.candidates);
+        self.count.max(diversity).max(exploration)
     }
 }
 
@@ -348,13 +379,26 @@ fn pin(results: &mut Vec<Recommended>, want: &Want<'_>, eligible: &impl Fn(Doc) 
 }
 
 impl Recommended {
+    /// An item that came to its place by chance, or could have lost it so.
+    fn drawn(drawn: Drawn<Self>) -> Self {
+        let Drawn { mut one, propensity, rank, by_chance } = drawn;
+        one.propensity = Some(propensity);
+        if by_chance {
+            one.stages.push(Stage { source: Source::Explored, score: propensity, rank });
+            one.reason = Reason { code: Source::Explored.code(), sources: Vec::new() };
+        }
+        one
+    }
+
     /// An item that the shop pins, whether a source found it or not.
     fn pinned(doc: Doc, found: Option<Self>) -> Self {
         let reason = Reason { code: Source::Pinned.code(), sources: Vec::new() };
         let stage = Stage { source: Source::Pinned, score: 0.0, rank: 1 };
-        let mut pinned = found.unwrap_or(Self { doc, score: 0.0, stages: Vec::new(), reason: reason.clone() });
+        let reason_only = Self { doc, score: 0.0, stages: Vec::new(), reason: reason.clone(), propensity: None };
+        let mut pinned = found.unwrap_or(reason_only);
         pinned.stages.push(stage);
-        Self { reason, ..pinned }
+        // It is there for certain.
+        Self { reason, propensity: None, ..pinned }
     }
 }
 

@@ -35,6 +35,8 @@ impl Reason {
             (ReasonCode::Next, Some(titles)) => format!("likely next after {titles}"),
             (ReasonCode::Next, None) => "likely next".to_owned(),
             (ReasonCode::Pinned, _) => "chosen by the shop".to_owned(),
+            (ReasonCode::Advertised, _) => "advertised".to_owned(),
+            (ReasonCode::Explored, _) => "shown by chance".to_owned(),
             (ReasonCode::Popular | ReasonCode::Unspecified, _) => "popular".to_owned(),
         }
     }

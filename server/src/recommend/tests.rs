@@ -43,6 +43,7 @@ impl Shop {
             exclude: &self.none,
             exclude_interacted: None,
             diversity: None,
+            exploration: None,
             rules: &self.rules,
         }
     }

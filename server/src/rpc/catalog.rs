@@ -8,11 +8,12 @@ use tokio::{sync::mpsc, task};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 use vitrine::v1::{
-    Catalog, Control, CreateCatalogRequest, DeleteControlRequest, DeleteItemRequest, DeletePictureRequest, Event,
-    ExportEventsRequest, GetCatalogRequest, GetControlRequest, GetItemRequest, GetPictureRequest, ImportEventsRequest,
-    ImportItemsRequest, ImportProgress, IndexStatus, Item, ListCatalogsRequest, ListCatalogsResponse,
-    ListControlsRequest, ListControlsResponse, ListItemsRequest, ListItemsResponse, Picture, PutControlRequest,
-    PutPictureRequest, UpsertItemsRequest, UpsertItemsResponse, catalog_service_server::CatalogService,
+    Campaign, Catalog, Control, CreateCatalogRequest, DeleteControlRequest, DeleteItemRequest, DeletePictureRequest,
+    Event, ExportEventsRequest, GetCampaignRequest, GetCatalogRequest, GetControlRequest, GetItemRequest,
+    GetPictureRequest, ImportEventsRequest, ImportItemsRequest, ImportProgress, IndexStatus, Item, ListCatalogsRequest,
+    ListCatalogsResponse, ListControlsRequest, ListControlsResponse, ListItemsRequest, ListItemsResponse, Picture,
+    PutControlRequest, PutPictureRequest, UpsertItemsRequest, UpsertItemsResponse,
+    catalog_service_server::CatalogService,
 };
 
 use super::{App, control, import, log_status, now_ms, pictures, timestamp};
@@ -189,6 +190,10 @@ impl CatalogService for App {
 
     async fn put_control(&self, request: Request<PutControlRequest>) -> Result<Response<Control>, Status> {
         control::put(self, request.into_inner()).await
+    }
+
+    async fn get_campaign(&self, request: Request<GetCampaignRequest>) -> Result<Response<Campaign>, Status> {
+        control::campaign(self, request.get_ref())
     }
 
     async fn delete_control(&self, request: Request<DeleteControlRequest>) -> Result<Response<()>, Status> {

@@ -5,15 +5,17 @@ use std::sync::Arc;
 use tokio::task;
 use tonic::{Code, Response, Status};
 use vitrine::v1::{
-    Control, DeleteControlRequest, GetControlRequest, ListControlsRequest, ListControlsResponse, PutControlRequest,
+    Campaign, CampaignState, Control, DeleteControlRequest, GetCampaignRequest, GetControlRequest, ListControlsRequest,
+    ListControlsResponse, PutControlRequest,
 };
 
 use super::{
     App,
     catalog::{DEFAULT_PAGE, MAX_PAGE},
-    log_status,
+    log_status, now_ms,
 };
 use crate::{
+    ads::day,
     check,
     control::rule::Rule,
     error::{Violations, internal, invalid, not_found, status},
@@ -75,6 +77,38 @@ pub(super) async fn delete(app: &App, request: DeleteControlRequest) -> Result<R
     let appended = shop.catalog().append(vec![change]).await.map_err(log_status)?;
     let existed = appended.iter().any(Appended::existed);
     if existed || request.allow_missing { Ok(Response::new(())) } else { Err(no_control(&id)) }
+}
+
+pub(super) fn campaign(app: &App, request: &GetCampaignRequest) -> Result<Response<Campaign>, Status> {
+    let (catalog, id) = check::control_name("name", &request.name)?;
+    let shop = app.shop_of(&catalog)?;
+    let controls = shop.controls();
+    let rule = controls.rule(&request.name).ok_or_else(|| no_control(&id))?;
+    let campaign = rule.campaign().ok_or_else(|| not_found("campaign", &id, "the control does not advertise"))?;
+    let now = now_ms();
+    let behaviour = shop.catalog().behaviour.read();
+    let ledger = behaviour.ads();
+    let purses = || campaign.purses(&id, ledger, rule.time(), now);
+    let state = if now < rule.active.start {
+        CampaignState::Scheduled
+    } else if now >= rule.active.end {
+        CampaignState::Ended
+    } else if campaign.is_out_of_budget(&id, ledger) {
+        CampaignState::OutOfBudget
+    } else if purses().all(|purse| purse.may_spend(campaign.bid, now)) {
+        CampaignState::Running
+    } else {
+        CampaignState::Waiting
+    };
+    let shown = ledger.shown(&id);
+    Ok(Response::new(Campaign {
+        name: request.name.clone(),
+        state: state.into(),
+        spent: Some(ledger.spent(&id).money(&campaign.currency)),
+        spent_today: Some(ledger.spent_on(&id, day(now)).money(&campaign.currency)),
+        impressions: shown.impressions as i64,
+        clicks: shown.clicks as i64,
+    }))
 }
 
 fn no_control(id: &str) -> Status {

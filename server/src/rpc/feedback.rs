@@ -1,14 +1,16 @@
 //! Feedback: checks each event by itself, records the good ones, and says what became of each.
 
 use tonic::{Request, Response, Status};
-use vitrine::v1::{Event, EventResult, EventStatus, FeedbackRequest, FeedbackResponse};
+use vitrine::v1::{Event, EventResult, EventStatus, FeedbackRequest, FeedbackResponse, Served};
 
 use super::{App, log_status, now_ms};
 use crate::{
+    ads::DAY_MS,
     check,
     error::{Violations, invalid},
     log::{Appended, Change},
     telemetry,
+    token::{Attribution, short_hash},
 };
 
 /// Records events. The answer comes when every accepted one is on disk.
@@ -47,6 +49,14 @@ pub async fn feedback(app: &App, request: Request<FeedbackRequest>) -> Result<Re
     Ok(Response::new(FeedbackResponse { results }))
 }
 
+/// How an item came into an answer, if there is more to say than that it did.
+fn served(answer: &Attribution, item: &str, now_ms: i64) -> Option<Served> {
+    let found = answer.items.iter().find(|served| served.item == short_hash(item))?;
+    let mut served = Served { answer: answer.request_id, ..found.served.clone()? };
+    served.ad = served.ad.filter(|_| now_ms.saturating_sub(answer.time_ms) <= DAY_MS);
+    (served.ad.is_some() || served.propensity.is_some()).then_some(served)
+}
+
 /// Events sorted into what is recorded and what is rejected.
 #[derive(Default)]
 pub struct Judged {
@@ -60,13 +70,17 @@ pub struct Judged {
 
 impl Judged {
     /// Judges one event.
-    pub fn add(&mut self, app: &App, catalog: &str, event: Event) {
+    pub fn add(&mut self, app: &App, catalog: &str, mut event: Event) {
         let now = now_ms();
         let mut violations = Violations::default();
         check::event(&mut violations, "", &event, check::EventUse::Recorded, now);
         let mut result = EventResult { event_id: event.event_id.clone(), ..Default::default() };
         if violations.is_empty() {
-            result.attributed = app.attributed(catalog, &event, now);
+            let answer = app.attributed(catalog, &event, now);
+            result.attributed = answer.is_some();
+            for item in &mut event.items {
+                item.served = answer.as_ref().and_then(|answer| served(answer, &item.id, now));
+            }
             self.places.push(self.results.len());
             self.changes.push(Change::Event(event));
         } else {

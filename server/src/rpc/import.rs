@@ -231,7 +231,8 @@ impl Chunk {
                 }
                 Some(Change::UpsertItem(*item))
             }
-            Line::Event(Some(event)) => {
+            Line::Event(Some(mut event)) => {
+                event.items.iter_mut().for_each(|item| item.served = None);
                 check::event(&mut violations, "", &event, check::EventUse::Recorded, now);
                 Some(Change::Event(*event))
             }

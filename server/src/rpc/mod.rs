@@ -35,10 +35,11 @@ use crate::{
     sequence::Sequencers,
     serving::{Embedder, Shop, Shops},
     telemetry,
-    token::{Attribution, Page, TokenError, Tokens, stable_hash},
+    token::{Attribution, Page, ServedItem, TokenError, Tokens, stable_hash},
     vector::VectorError,
 };
 
+mod advertised;
 mod alike;
 mod catalog;
 mod control;
@@ -55,6 +56,7 @@ mod privacy;
 mod ranked;
 mod recommend;
 mod recommend_fields;
+mod recommended;
 mod search;
 mod search_fields;
 
@@ -156,30 +158,38 @@ impl App {
     }
 
     /// The token that ties events to an answer.
-    fn attribution(&self, shop: &Shop, served_by: &[ServedBy], served: &[&str], now_ms: i64) -> String {
+    fn attribution(
+        &self,
+        shop: &Shop,
+        served_by: &[ServedBy],
+        served: &[&str],
+        items: Vec<ServedItem>,
+        now_ms: i64,
+    ) -> String {
         self.tokens.attribution(&Attribution {
             catalog: shop.catalog().id.as_str().to_owned(),
             request_id: rand::random(),
             time_ms: now_ms,
             versions: served_by.iter().map(|by| format!("{}/{}", by.model, by.version)).collect(),
             list: stable_hash(served),
+            items,
         })
     }
 
-    /// Whether an event names an answer of ours that is not too old. What is not good is counted, never an error.
-    fn attributed(&self, catalog: &str, event: &Event, now_ms: i64) -> bool {
+    /// The answer of ours that an event names, if it is not too old. What is not good is counted, never an error.
+    fn attributed(&self, catalog: &str, event: &Event, now_ms: i64) -> Option<Attribution> {
         if event.attribution_token.is_empty() {
-            return false;
+            return None;
         }
         let ttl = self.config.tokens.attribution_ttl.as_millis() as i64;
         let reason = match self.tokens.open_attribution(&event.attribution_token, catalog, now_ms, ttl) {
-            Ok(_) => return true,
+            Ok(attribution) => return Some(attribution),
             Err(TokenError::Forged) => "forged",
             Err(TokenError::OtherRequest) => "other_catalog",
             Err(TokenError::Expired) => "expired",
         };
         metrics::counter!(telemetry::BAD_ATTRIBUTION, "reason" => reason).increment(1);
-        false
+        None
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{
     recommend::{Chances, candidates::REASONS},
 };
 
-/// The ranker that answers a request, if it is for a user or a session and a ranker is configured; or why none answers. The outer error is
+/// The ranker that answers a request, if it is for a user, a session or advertisements and a ranker is configured; or why none answers. The outer error is
 /// the caller's: it selected a version that is not loaded.
 pub fn ranker(
     app: &App,
@@ -35,7 +35,7 @@ pub fn ranker(
     match (rankers.resolve(selector), selector) {
         (Err(error), Some(selector)) => Err(not_found("model version", selector, &error.to_string())),
         (resolved, _) => {
-            let is_wanted = matches!(request.target, Some(Asked::ForUser(_) | Asked::ForSession(_)));
+            let is_wanted = matches!(request.target, Some(Asked::ForUser(_) | Asked::ForSession(_) | Asked::Ads(_)));
             Ok(is_wanted.then_some(resolved))
         }
     }
@@ -99,6 +99,12 @@ pub struct Ranked {
 }
 
 impl Ranked {
+    /// Which version it was, as `ranker/3`.
+    pub fn version(&self) -> String {
+        let ServedBy { model, version, .. } = self.served_by();
+        format!("{model}/{version}")
+    }
+
     /// Which version it was.
     pub fn served_by(&self) -> ServedBy {
         self.ranker.served_by()

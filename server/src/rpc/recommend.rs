@@ -1,29 +1,33 @@
 //! Recommend: checks the request, runs the pipeline on the catalog's state of this moment, and cuts a page.
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
 use prost::Message as _;
 use roaring::RoaringBitmap;
+use rustc_hash::FxHashMap;
 use tonic::{Request, Response, Status};
 use vitrine::v1::{
-    Degraded, DegradedReason, EventType, FeatureShare, ForSession, ItemView, Likeness, Placement, Reason, ReasonCode,
-    RecommendRequest, RecommendResponse, Recommendation, ServedBy, StageScore, recommend_request::Target as Asked,
+    Degraded, DegradedReason, EventType, ForSession, ItemView, Likeness, Placement, ReasonCode, RecommendRequest,
+    RecommendResponse, Recommendation, Served, ServedBy, recommend_request::Target as Asked,
 };
 
 use super::{
     App,
+    advertised::Advertised,
     alike::{Alike, alike},
     context,
     deadline::deadline,
     next::{Next, next, sequencer},
-    now_ms, present,
+    now_ms,
     ranked::{Judged, ranker},
-    recommend_fields::{check_target, window},
+    recommend_fields::{check_target, exploration, window},
+    recommended::{Told, describe},
     search,
     search_fields::diversify,
 };
 use crate::{
     Doc,
+    ads::{Market, market::Audience},
     behaviour::Session,
     catalog::items::Table,
     check, config,
@@ -33,12 +37,12 @@ use crate::{
     model::{NotLoaded, Pinned},
     ranker::Ranker,
     recommend::{
-        Diversity, Interacted, Neighbours, RecommendOptions, Recommended, Recommender, Source, Target, Want,
+        Diversity, Exploration, Interacted, Neighbours, Ranking, RecommendOptions, Recommender, Source, Target, Want,
         candidates::REASONS,
     },
     serving::Shop,
     telemetry::timed,
-    token::{Page, stable_hash},
+    token::{Page, ServedItem, short_hash, stable_hash},
 };
 
 const DEFAULT_PAGE: usize = 10;
@@ -51,6 +55,7 @@ struct Checked {
     page_size: usize,
     filter: Filter,
     diversity: Option<crate::search::Diversity>,
+    exploration: Option<Exploration>,
     types: Vec<EventType>,
     window_seconds: Option<u32>,
     shown: Vec<Doc>,
@@ -92,6 +97,7 @@ fn check_request(app: &App, request: &RecommendRequest) -> Result<Checked, Statu
     check::enumeration::<ItemView>(v, "view", request.view, "BASIC or FULL");
     let filter = check::filter(v, "filter", &request.filter, limits.max_filter_chars).unwrap_or_default();
     let diversity = request.diversity.as_ref().and_then(|diversity| diversify(v, diversity));
+    let exploration = request.exploration.as_ref().and_then(|wanted| exploration(v, wanted));
     if request.exclude_items.len() > MAX_EXCLUDED {
         let count = request.exclude_items.len();
         v.add("exclude_items", format!("has {count} entries; at most {MAX_EXCLUDED} are allowed"));
@@ -114,7 +120,7 @@ fn check_request(app: &App, request: &RecommendRequest) -> Result<Checked, Statu
     let bound = RecommendRequest { page_size: 0, page_token: String::new(), ..request.clone() };
     let hash = stable_hash(bound.encode_to_vec());
     let shown = app.open_page(&request.page_token, hash)?.shown;
-    Ok(Checked { page_size, filter, diversity, types, window_seconds, shown, hash })
+    Ok(Checked { page_size, filter, diversity, exploration, types, window_seconds, shown, hash })
 }
 
 impl Checked {
@@ -142,6 +148,7 @@ impl Checked {
                 candidates: diversity.candidates,
                 cap: diversity.cap.as_ref().map(|cap| (cap, table.columns())),
             }),
+            exploration: self.exploration,
             rules,
         }
     }
@@ -195,6 +202,7 @@ fn answer(
     let mut rules;
     let (mut allowed, mut beyond, mut exclude): (RoaringBitmap, _, RoaringBitmap);
     let mut known = Known::default();
+    let (mut market, offers);
     let options = options(&app.config.recommend);
     let vectors = alike.vectors.as_ref().map(|(index, _)| index.as_ref() as &dyn Neighbours);
     let scores = next.expected.as_ref().map(|expected| expected.scores.as_slice());
@@ -210,6 +218,7 @@ fn answer(
             beyond = Some(table.servable() - &rules.hidden);
         }
         let session;
+        market = None;
         let target = match &request.target {
             Some(Asked::SimilarToItems(list)) => {
                 known = Known::of(&table, &list.ids)?;
@@ -233,6 +242,14 @@ fn answer(
                     beyond = beyond.map(|beyond| beyond & within);
                 }
                 Target::Popular(u32::try_from(popular.window_seconds).ok().filter(|&seconds| seconds > 0))
+            }
+            Some(Asked::Ads(ads)) => {
+                let shown = person.map(|person| behaviour.history(person).shown).unwrap_or_default();
+                let audience = Audience { ads, shown, now_ms: now };
+                let open = Market::open(&shop.controls(), behaviour.ads(), &table, &allowed, &audience);
+                offers = open.candidates();
+                market = Some(open);
+                Target::Ads(&offers, person)
             }
             Some(Asked::ForUser(_)) | None => Target::ForUser(person),
         };
@@ -260,7 +277,17 @@ fn answer(
     let want = checked.want(request, &allowed, beyond.as_ref(), &exclude, &rules, &table);
     let behaviour = shop.catalog().behaviour.read();
     let recommender = Recommender { behaviour: &behaviour, next: scores, vectors, now_ms: now, options: &options };
-    let mut ranking = recommender.ranking(&proposed, &want, ranked.as_ref().map(|ranked| &ranked.chances));
+    let (mut ranking, mut ads) = match &market {
+        None => {
+            (recommender.ranking(&proposed, &want, ranked.as_ref().map(|ranked| &ranked.chances)), FxHashMap::default())
+        }
+        Some(market) => {
+            let best = proposed.best(app.config.recommend.ranked, &want);
+            let Advertised { results, ads } =
+                Advertised::of(market, &best, ranked.as_ref(), behaviour.ads(), checked.page_size);
+            (Ranking { results, relaxed: false }, ads)
+        }
+    };
     drop(behaviour);
     // What became unavailable since the candidates were found is not served.
     ranking.results.retain(|result| table.servable().contains(result.doc));
@@ -296,17 +323,23 @@ fn answer(
         String::new()
     };
     let table = shop.catalog().items.read();
+    let mut items = Vec::new();
     let results: Vec<Recommendation> = ranking
         .results
         .into_iter()
         .zip(before as i32 + 1..)
         .filter_map(|(result, rank)| {
+            let (ad, served) = ads.remove(&result.doc).unzip();
+            if served.is_some() || result.propensity.is_some() {
+                let served = Served { answer: 0, propensity: result.propensity, ad: served };
+                items.push(ServedItem { item: short_hash(table.id(result.doc)?), served: Some(served) });
+            }
             let features = features.remove(&result.doc).unwrap_or_default();
-            describe(&table, request, &result, rank, features)
+            describe(&table, request, &result, rank, Told { features, ad })
         })
         .collect();
     let served: Vec<&str> = results.iter().filter_map(|result| Some(result.item.as_ref()?.id.as_str())).collect();
-    let attribution_token = app.attribution(shop, &served_by, &served, now);
+    let attribution_token = app.attribution(shop, &served_by, &served, items, now);
     Ok(RecommendResponse {
         results,
         missing_ids: known.missing,
@@ -330,6 +363,7 @@ fn placement(request: &RecommendRequest) -> Placement {
         Some(Asked::ForSession(_)) => Placement::ForSession,
         Some(Asked::BoughtTogether(_)) => Placement::BoughtTogether,
         Some(Asked::Popular(_)) => Placement::Popular,
+        Some(Asked::Ads(_)) => Placement::Ads,
         Some(Asked::ForUser(_)) | None => Placement::ForUser,
     }
 }
@@ -361,32 +395,4 @@ impl Seen {
             .collect();
         Self { docs, missing }
     }
-}
-
-fn describe(
-    table: &Table,
-    request: &RecommendRequest,
-    result: &Recommended,
-    rank: i32,
-    features: Vec<FeatureShare>,
-) -> Option<Recommendation> {
-    let item: &Arc<vitrine::v1::Item> = table.item(result.doc)?;
-    let reason = request.explain.then(|| Reason {
-        code: result.reason.code as i32,
-        source_items: result.reason.sources.iter().filter_map(|&doc| Some(table.id(doc)?.to_string())).collect(),
-        text: result.reason.text(|doc| table.item(doc).map(|item| item.title.as_str())),
-        features,
-    });
-    let stages = result.stages.iter().map(|stage| StageScore {
-        stage: stage.source.stage().to_owned(),
-        score: stage.score,
-        rank: stage.rank as i32,
-    });
-    Some(Recommendation {
-        item: Some(present(item, request.view())),
-        score: result.score,
-        rank,
-        stages: stages.collect(),
-        reason,
-    })
 }

@@ -1,9 +1,9 @@
 //! What a recommendation is for, checked field by field.
 
-use vitrine::v1::{ForSession, RecommendRequest, recommend_request::Target as Asked};
+use vitrine::v1::{self, Ads, ForSession, RecommendRequest, recommend_request::Target as Asked};
 
 use super::now_ms;
-use crate::{check, error::Violations};
+use crate::{ads::Micros, check, error::Violations, recommend::Exploration};
 
 const MAX_TARGETS: usize = 100;
 const MAX_SESSION: usize = 500;
@@ -25,7 +25,44 @@ pub fn check_target(v: &mut Violations, request: &RecommendRequest) {
             window(v, "popular.window_seconds", popular.window_seconds);
             check::text(v, "popular.category", &popular.category, 1_000);
         }
+        Some(Asked::Ads(ads)) => check_ads(v, ads, request),
     }
+}
+
+fn check_ads(v: &mut Violations, ads: &Ads, request: &RecommendRequest) {
+    check::slot(v, "ads.slot", &ads.slot);
+    if let Some(floor) = &ads.floor_price {
+        let before = v.len();
+        check::money(v, "ads.floor_price", floor);
+        if v.len() == before && Micros::parse(&floor.amount).is_none() {
+            v.add("ads.floor_price.amount", "has more than six decimals, or is too large");
+        }
+    }
+    for (field, used) in [
+        ("page_token", !request.page_token.is_empty()),
+        ("diversity", request.diversity.is_some()),
+        ("exploration", request.exploration.is_some()),
+        ("strict_filter", request.strict_filter == Some(false)),
+    ] {
+        if used {
+            v.add(field, "is not for a request with `ads`");
+        }
+    }
+}
+
+/// How places are given by chance. `None`: they are not.
+pub fn exploration(v: &mut Violations, wanted: &v1::Exploration) -> Option<Exploration> {
+    const CANDIDATES: i32 = 100;
+    const MOST: i32 = 1_000;
+    let v1::Exploration { epsilon, candidates } = *wanted;
+    if !(0.0..=1.0).contains(&epsilon) {
+        v.add("exploration.epsilon", format!("is {epsilon}; it must be 0 to 1"));
+    }
+    if !(0..=MOST).contains(&candidates) {
+        v.add("exploration.candidates", format!("is {candidates}; it must be 0 to {MOST}"));
+    }
+    let candidates = if candidates == 0 { CANDIDATES } else { candidates };
+    (epsilon > 0.0).then_some(Exploration { epsilon, candidates: candidates.max(0) as usize })
 }
 
 fn check_ids(v: &mut Violations, field: &str, ids: &[String]) {

@@ -209,7 +209,7 @@ fn assemble(
         String::new()
     };
     let served: Vec<&str> = results.iter().filter_map(|result| Some(result.item.as_ref()?.id.as_str())).collect();
-    let attribution_token = app.attribution(shop, &ranking.served_by, &served, now_ms());
+    let attribution_token = app.attribution(shop, &ranking.served_by, &served, Vec::new(), now_ms());
     SearchResponse {
         facets,
         total_size,

@@ -3,21 +3,22 @@
 mod file;
 mod words;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use prost_types::Timestamp;
 use vitrine::v1::{
-    Boost, Bury, Condition, Control, DeleteControlRequest, GetControlRequest, Hide, ListControlsRequest, Pin,
-    Placement, PutControlRequest, QueryMatch, Redirect, Synonyms, control,
+    Advertise, Boost, Bury, Campaign, Condition, Control, DeleteControlRequest, FrequencyCap, GetCampaignRequest,
+    GetControlRequest, Hide, ListControlsRequest, Money, Pin, Placement, PutControlRequest, QueryMatch, Redirect,
+    Synonyms, control,
 };
 use vitrine_client::Client;
 
 use crate::{
-    arguments::{Global, time},
+    arguments::{Global, duration, money, time},
     exit,
-    output::{Column, Output, counted, json_line, last_part, line},
+    output::{Column, Output, counted, grouped, json_line, last_part, line},
 };
 
 /// How a control is written.
@@ -25,8 +26,8 @@ const CONTROL_LINE: &str = r#"A control, on one line:
   {"name": "milk-first", "pin": {"item_id": "milk-1", "position": 1},
    "condition": {"queries": [{"text": "milk"}], "placements": ["PLACEMENT_SEARCH"],
    "end_time": "2026-06-01T00:00:00Z"}}
-`name` and one of `pin`, `boost`, `bury`, `hide`, `synonyms` and `redirect` are required. Of a whole
-name only the last part counts: the controls go into the catalog named by --catalog."#;
+`name` and one of `pin`, `boost`, `bury`, `hide`, `synonyms`, `redirect` and `advertise` are required. Of a
+whole name only the last part counts: the controls go into the catalog named by --catalog."#;
 
 /// What to do with the shop's own rules.
 #[derive(Debug, Subcommand)]
@@ -42,6 +43,11 @@ pub enum Controls {
         /// The control, as `milk-first`
         id: String,
     },
+    /// Show what a campaign (a control that advertises) spent and reached
+    Campaign {
+        /// The control, as `spring`
+        id: String,
+    },
     /// Add a control, or replace the one of that name
     ///
     /// Examples:
@@ -53,7 +59,7 @@ pub enum Controls {
         /// Its name: 1 to 63 characters of a-z, 0-9 and `-`, starting with a letter
         id: String,
         #[command(subcommand)]
-        action: Action,
+        action: Box<Action>,
     },
     /// Remove controls
     Delete {
@@ -163,6 +169,36 @@ pub enum Action {
         #[command(flatten)]
         rule: Rule,
     },
+    /// Pay for items to be shown as advertisements: a campaign
+    ///
+    /// Examples:
+    ///   vitrine controls put spring advertise 'brand = "ACME"' 0.40EUR --daily-budget 50EUR --until 2026-06-01
+    ///   vitrine controls put teas advertise 'categories: "Tea"' 0.15EUR --slot home --cap 3 --cap-window 1d
+    #[command(verbatim_doc_comment)]
+    Advertise {
+        /// Which items, as: brand = "X" AND price < 5
+        filter: String,
+        /// The most that a click may cost, as 0.40EUR
+        #[arg(value_parser = money)]
+        bid: Money,
+        /// Only in this slot (repeatable)
+        #[arg(long = "slot", value_name = "SLOT")]
+        slots: Vec<String>,
+        /// What it may spend altogether
+        #[arg(long, value_parser = money, value_name = "AMOUNT")]
+        budget: Option<Money>,
+        /// What it may spend in a day (UTC)
+        #[arg(long, value_parser = money, value_name = "AMOUNT")]
+        daily_budget: Option<Money>,
+        /// How often one user or visitor may see its items in --cap-window
+        #[arg(long, value_name = "N")]
+        cap: Option<i32>,
+        /// With --cap: in the last so long
+        #[arg(long, requires = "cap", default_value = "1d", value_parser = duration, value_name = "TIME")]
+        cap_window: Duration,
+        #[command(flatten)]
+        rule: Rule,
+    },
 }
 
 /// What every control has beside its action.
@@ -207,6 +243,8 @@ enum Place {
     BoughtTogether,
     /// What sells
     Popular,
+    /// Advertisements
+    Ads,
 }
 
 impl From<Place> for Placement {
@@ -218,6 +256,7 @@ impl From<Place> for Placement {
             Place::Session => Self::ForSession,
             Place::BoughtTogether => Self::BoughtTogether,
             Place::Popular => Self::Popular,
+            Place::Ads => Self::Ads,
         }
     }
 }
@@ -231,6 +270,11 @@ impl Controls {
                 let request = GetControlRequest { name: name(&catalog, &id) };
                 let control = global.connect().await?.get_control(request).await?;
                 show(global.output(), &control)?;
+            }
+            Self::Campaign { id } => {
+                let request = GetCampaignRequest { name: name(&catalog, &id) };
+                let campaign = global.connect().await?.get_campaign(request).await?;
+                show_campaign(global.output(), &campaign)?;
             }
             Self::Put { id, action } => put(global, action.request(name(&catalog, &id))).await?,
             Self::Delete { ids, allow_missing } => {
@@ -263,6 +307,12 @@ impl Action {
                 (control::Action::Synonyms(Synonyms { terms, queries }), rule)
             }
             Self::Redirect { uri, rule } => (control::Action::Redirect(Redirect { uri }), rule),
+            Self::Advertise { filter, bid, slots, budget, daily_budget, cap, cap_window, rule } => {
+                let window_seconds = cap_window.as_secs() as i64;
+                let frequency_cap = cap.map(|impressions| FrequencyCap { impressions, window_seconds });
+                let advertise = Advertise { filter, bid: Some(bid), slots, budget, daily_budget, frequency_cap };
+                (control::Action::Advertise(advertise), rule)
+            }
         };
         let whole = rule.queries.into_iter().map(|text| QueryMatch { text, partial: false });
         let parts = rule.query_parts.into_iter().map(|text| QueryMatch { text, partial: true });
@@ -299,6 +349,22 @@ fn show(output: Output, control: &Control) -> Result<()> {
     if !control.note.is_empty() {
         rows.push(("note", control.note.clone()));
     }
+    let rows = rows.into_iter().map(|(field, value)| vec![field.to_owned(), value]);
+    Ok(output.table(&[Column::Id("field"), Column::Text("value")], rows)?)
+}
+
+fn show_campaign(output: Output, campaign: &Campaign) -> Result<()> {
+    if output.json {
+        return output.object(campaign);
+    }
+    let rows = [
+        ("campaign", last_part(&campaign.name).to_owned()),
+        ("state", words::state(campaign.state()).to_owned()),
+        ("spent", words::money(campaign.spent.as_ref())),
+        ("spent today", words::money(campaign.spent_today.as_ref())),
+        ("shown", grouped(campaign.impressions)),
+        ("clicked", grouped(campaign.clicks)),
+    ];
     let rows = rows.into_iter().map(|(field, value)| vec![field.to_owned(), value]);
     Ok(output.table(&[Column::Id("field"), Column::Text("value")], rows)?)
 }

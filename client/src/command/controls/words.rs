@@ -3,7 +3,7 @@
 use clap::ValueEnum as _;
 use jiff::tz::TimeZone;
 use prost_types::Timestamp;
-use vitrine::v1::{Control, Placement, QueryMatch, control::Action};
+use vitrine::v1::{Advertise, CampaignState, Control, Money, Placement, QueryMatch, control::Action};
 
 use super::Place;
 
@@ -17,7 +17,39 @@ pub fn action(control: &Control) -> String {
         Some(Action::Synonyms(words)) if words.queries.is_empty() => words.terms.join(" = "),
         Some(Action::Synonyms(words)) => format!("{} → {}", words.queries.join(", "), words.terms.join(", ")),
         Some(Action::Redirect(redirect)) => format!("redirect to {}", redirect.uri),
+        Some(Action::Advertise(advertise)) => campaign(advertise),
         None => "something that this version of the command does not know".to_owned(),
+    }
+}
+
+/// A campaign, as `advertise brand = "ACME" for 0.40 EUR a click, at most 50 EUR a day, in home`.
+fn campaign(advertise: &Advertise) -> String {
+    let mut parts = vec![format!("advertise {} for {} a click", advertise.filter, money(advertise.bid.as_ref()))];
+    parts.extend(advertise.budget.as_ref().map(|budget| format!("at most {}", money(Some(budget)))));
+    parts.extend(advertise.daily_budget.as_ref().map(|budget| format!("at most {} a day", money(Some(budget)))));
+    parts.extend(
+        advertise.frequency_cap.as_ref().map(|cap| format!("{} times in {} s", cap.impressions, cap.window_seconds)),
+    );
+    if !advertise.slots.is_empty() {
+        parts.push(format!("in {}", advertise.slots.join(" or ")));
+    }
+    parts.join(", ")
+}
+
+/// An amount, as `0.40 EUR`.
+pub fn money(money: Option<&Money>) -> String {
+    money.map(|money| format!("{} {}", money.amount, money.currency)).unwrap_or_default()
+}
+
+/// How a campaign stands.
+pub fn state(state: CampaignState) -> &'static str {
+    match state {
+        CampaignState::Running => "running",
+        CampaignState::Scheduled => "its time has not come",
+        CampaignState::Ended => "its time is over",
+        CampaignState::Waiting => "waits: it spent what it may by now",
+        CampaignState::OutOfBudget => "its budget is spent",
+        CampaignState::Unspecified => "unknown",
     }
 }
 
@@ -95,6 +127,16 @@ mod tests {
         assert_eq!(doing(Action::Bury(Bury { filter: "price > 5".into() })), "bury price > 5");
         assert_eq!(doing(Action::Hide(Hide { filter: "price > 5".into() })), "hide price > 5");
         assert_eq!(doing(Action::Redirect(Redirect { uri: "/sale".into() })), "redirect to /sale");
+        let euros = |amount: &str| Some(Money { amount: amount.into(), currency: "EUR".into() });
+        let advertise = Advertise {
+            filter: "price < 5".into(),
+            bid: euros("0.40"),
+            daily_budget: euros("50"),
+            slots: strings(&["home", "basket"]),
+            ..Advertise::default()
+        };
+        let said = "advertise price < 5 for 0.40 EUR a click, at most 50 EUR a day, in home or basket";
+        assert_eq!(doing(Action::Advertise(advertise)), said);
     }
 
     #[test]
