@@ -202,6 +202,8 @@ fn create_key(path: &Path) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use vitrine::v1::ServedAd;
+
     use super::*;
 
     fn page(request: u64) -> Page {
@@ -253,6 +255,21 @@ mod tests {
         assert!(tokens.open_attribution(&token, "shop", 2_000, 1_000).is_ok());
         assert_eq!(tokens.open_attribution(&token, "shop", 2_001, 1_000), Err(TokenError::Expired));
         assert_eq!(tokens.open_attribution(&token, "other", 2_000, 1_000), Err(TokenError::OtherRequest));
+    }
+
+    #[test]
+    fn a_page_of_advertisements_fits_what_an_event_may_bring() {
+        let ad = ServedAd {
+            campaign: "c".repeat(63),
+            price_micros: i64::MAX,
+            predictor: format!("{}/4294967295", "m".repeat(63)),
+            predicted_logit: -2.5,
+            charged_micros: 0,
+        };
+        let served = Some(Served { ad: Some(ad), ..Served::default() });
+        let items = vec![ServedItem { item: u32::MAX, served }; 100];
+        let token = Tokens::with_key(b"key").attribution(&Attribution { items, ..attribution(0) });
+        assert!(token.len() < crate::check::MAX_TOKEN_CHARS * 9 / 10, "{}", token.len());
     }
 
     #[test]

@@ -22,13 +22,19 @@ pub struct Starter {
     pub model: &'static str,
     task: &'static str,
     kind: &'static str,
+    /// What it has beside what every version has.
+    files: &'static [&'static str],
 }
 
 /// Makes pictures of clothes.
-pub const GENERATOR: Starter = Starter { model: "fashion-cgan", task: "image-generation", kind: "cgan" };
+pub const GENERATOR: Starter = Starter { model: "fashion-cgan", task: "image-generation", kind: "cgan", files: &[] };
 
 /// Embeds pictures of clothes.
-pub const IMAGE_ENCODER: Starter = Starter { model: "fashion-cnn", task: "image-embedding", kind: "cnn" };
+pub const IMAGE_ENCODER: Starter = Starter { model: "fashion-cnn", task: "image-embedding", kind: "cnn", files: &[] };
+
+/// Says what a grocer's customers buy next.
+pub const SEQUENCER: Starter =
+    Starter { model: "grocery-sasrec", task: "sequence-recommendation", kind: "sasrec", files: &["items.json"] };
 
 /// How often a running program is looked at.
 const POLL: Duration = Duration::from_millis(20);
@@ -74,12 +80,12 @@ fn beside(name: &str, build: &str) -> Result<PathBuf> {
 
 /// Puts a model that is kept with the sources into a registry, unless it is there.
 pub fn pull_starter(starter: Starter, registry: &Path) -> Result<Command> {
-    let Starter { model, task, kind } = starter;
+    let Starter { model, task, kind, files } = starter;
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model-registry/starter/models");
     let mut pull = Command::new(ours("vitrine-registry")?);
     pull.args(["pull", model, "--task", task, "--kind", kind, "--label", "stable", "--from"]);
     pull.arg(format!("file:{}", models.join(model).join("1").display())).arg("--registry").arg(registry);
-    for file in ["config.json", "model.safetensors", "golden.safetensors", "training.json"] {
+    for file in ["config.json", "model.safetensors", "golden.safetensors", "training.json"].iter().chain(files) {
         pull.args(["--file", file]);
     }
     Ok(pull)

@@ -1,12 +1,13 @@
-//! `cargo xtask starter`: learns the networks again that `model-registry/starter` has, a registry, from Fashion-MNIST. They are small, and
-//! a shop's own pictures are better to learn from; with them, there is something to serve before that.
+//! `cargo xtask starter`: learns the networks again that `model-registry/starter` has, a registry: those for pictures from Fashion-MNIST, the one
+//! for histories from the purchases of *The Complete Journey*. They are small, and a shop's own pictures and histories are better to learn from; with them, there is
+//! something to serve before that.
 
 use std::{
     path::{Path, PathBuf},
     process::Command,
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 
 use crate::{fashion_mnist, programs};
@@ -24,9 +25,12 @@ pub struct Starter {
     /// Where they are learnt into, a folder each. Learning goes on from there when it was interrupted.
     #[arg(long, value_name = "FOLDER", default_value = "target/starter")]
     learnt: PathBuf,
-    /// The folder of Fashion-MNIST's `*-ubyte.gz`. Absent: from Debian's package, kept in the cache.
+    /// For pictures: the folder of Fashion-MNIST's `*-ubyte.gz`. Absent: from Debian's package, kept in the cache.
     #[arg(long, value_name = "FOLDER")]
     pictures: Option<PathBuf>,
+    /// For histories: what `trainer/scripts/complete_journey.py` makes.
+    #[arg(long, value_name = "FILE")]
+    histories: Option<PathBuf>,
 }
 
 /// A network that a shop may start with.
@@ -36,6 +40,8 @@ enum Network {
     Cnn,
     /// Makes pictures of a class; the cnn is learnt first if it is not there, for it tells how good they are.
     Cgan,
+    /// Says what a grocer's customers put into their baskets next.
+    Sasrec,
 }
 
 impl Network {
@@ -44,42 +50,70 @@ impl Network {
         match self {
             Self::Cnn => "cnn",
             Self::Cgan => "cgan",
+            Self::Sasrec => "sasrec",
+        }
+    }
+
+    /// The model's name.
+    fn model(self) -> &'static str {
+        match self {
+            Self::Cnn => programs::IMAGE_ENCODER.model,
+            Self::Cgan => programs::GENERATOR.model,
+            Self::Sasrec => programs::SEQUENCER.model,
         }
     }
 }
 
 pub fn run(starter: &Starter) -> Result<()> {
-    let Starter { network, registry, learnt, pictures } = starter;
-    let pictures = match pictures {
-        Some(folder) => folder.clone(),
-        None => fashion_mnist::folder()?,
-    };
-    programs::build()?;
-    let judge = learnt.join(Network::Cnn.name());
-    if matches!(network, Network::Cgan) && !judge.join("metrics.json").exists() {
-        step(train(Network::Cnn, &pictures, &judge)?)?;
-    }
+    let Starter { network, registry, learnt, .. } = starter;
     let folder = learnt.join(network.name());
-    let mut train = train(*network, &pictures, &folder)?;
-    if matches!(network, Network::Cgan) {
-        train.arg("--judge").arg(&judge);
+    match network {
+        Network::Sasrec => {
+            let histories = starter.histories.as_ref();
+            let histories =
+                histories.context("--histories must name what `trainer/scripts/complete_journey.py` makes")?;
+            programs::build()?;
+            let mut train = train(*network, &folder)?;
+            train.arg("--interactions").arg(histories);
+            step(train)?;
+        }
+        Network::Cnn | Network::Cgan => {
+            let pictures = match &starter.pictures {
+                Some(folder) => folder.clone(),
+                None => fashion_mnist::folder()?,
+            };
+            programs::build()?;
+            let judge = learnt.join(Network::Cnn.name());
+            if matches!(network, Network::Cgan) && !judge.join("metrics.json").exists() {
+                step(train_on_pictures(Network::Cnn, &pictures, &judge)?)?;
+            }
+            let mut train = train_on_pictures(*network, &pictures, &folder)?;
+            if matches!(network, Network::Cgan) {
+                train.arg("--judge").arg(&judge);
+            }
+            step(train)?;
+        }
     }
-    step(train)?;
     step(publish(*network, &folder, registry)?)
 }
 
-fn train(network: Network, pictures: &Path, folder: &Path) -> Result<Command> {
+fn train(network: Network, folder: &Path) -> Result<Command> {
     let mut train = Command::new(programs::ours("vitrine-trainer")?);
-    train.args(["train", network.name(), "--pictures"]).arg(pictures);
-    train.args(["--class-names", &fashion_mnist::CLASSES.join(","), "--config"]);
-    train.arg(Path::new(STARTER).join(format!("{}.toml", network.name()))).arg("--out").arg(folder);
+    train.args(["train", network.name(), "--config"]).arg(Path::new(STARTER).join(format!("{}.toml", network.name())));
+    train.arg("--out").arg(folder);
+    Ok(train)
+}
+
+fn train_on_pictures(network: Network, pictures: &Path, folder: &Path) -> Result<Command> {
+    let mut train = train(network, folder)?;
+    train.arg("--pictures").arg(pictures).args(["--class-names", &fashion_mnist::CLASSES.join(",")]);
     Ok(train)
 }
 
 fn publish(network: Network, folder: &Path, registry: &Path) -> Result<Command> {
     let mut publish = Command::new(programs::ours("vitrine-trainer")?);
     publish.arg("publish").arg(folder).arg("--registry").arg(registry);
-    publish.args(["--model", &format!("fashion-{}", network.name()), "--label", "stable"]);
+    publish.args(["--model", network.model(), "--label", "stable"]);
     Ok(publish)
 }
 

@@ -5,14 +5,14 @@ use std::{io::Write, sync::Arc};
 use anyhow::{Context as _, Result};
 use parquet::{
     basic::Compression,
-    data_type::{ByteArray, ByteArrayType as Text, DataType, DoubleType, Int32Type, Int64Type},
+    data_type::{ByteArray, ByteArrayType as Text, DataType, DoubleType, FloatType, Int32Type, Int64Type},
     file::{
         properties::WriterProperties,
         writer::{SerializedFileWriter, SerializedRowGroupWriter},
     },
     schema::parser::parse_message_type,
 };
-use vitrine::v1::Event;
+use vitrine::v1::{Event, EventItem, Served, ServedAd};
 use vitrine_client::json;
 
 const SCHEMA: &str = "message event {
@@ -28,6 +28,17 @@ const SCHEMA: &str = "message event {
                 required binary id (UTF8);
                 required int32 quantity (INTEGER(32, false));
                 optional binary price (UTF8);
+                optional group served {
+                    required int64 answer (INTEGER(64, false));
+                    optional double propensity;
+                    optional group ad {
+                        required binary campaign (UTF8);
+                        required int64 price_micros;
+                        required binary predictor (UTF8);
+                        required float predicted_logit;
+                        required int64 charged_micros;
+                    }
+                }
             }
         }
     }
@@ -87,9 +98,16 @@ impl<W: Write + Send> EventFile<W> {
         group.optional::<Text>(|event| some_text(&event.user_id))?;
         group.optional::<Text>(|event| some_text(&event.visitor_id))?;
         group.optional::<Text>(|event| some_text(&event.session_id))?;
-        group.items::<Text>(1, |item| Some(text(&item.id)))?;
-        group.items::<Int32Type>(1, |item| Some(item.quantity as i32))?;
-        group.items::<Text>(2, |item| some_text(&item.price))?;
+        group.items::<Text>(1, |item| Ok(text(&item.id)))?;
+        group.items::<Int32Type>(1, |item| Ok(item.quantity as i32))?;
+        group.items::<Text>(2, |item| some_text(&item.price).ok_or(1))?;
+        group.items::<Int64Type>(2, |item| Ok(served(item)?.answer as i64))?;
+        group.items::<DoubleType>(3, |item| served(item)?.propensity.ok_or(2))?;
+        group.items::<Text>(3, |item| Ok(text(&ad(item)?.campaign)))?;
+        group.items::<Int64Type>(3, |item| Ok(ad(item)?.price_micros))?;
+        group.items::<Text>(3, |item| Ok(text(&ad(item)?.predictor)))?;
+        group.items::<FloatType>(3, |item| Ok(ad(item)?.predicted_logit))?;
+        group.items::<Int64Type>(3, |item| Ok(ad(item)?.charged_micros))?;
         group.optional::<Text>(|event| some_text(&event.attribution_token))?;
         group.required::<Int32Type>(|event| event.position as i32)?;
         group.optional::<Text>(|event| Some(text(&event.value.as_ref()?.amount)))?;
@@ -124,13 +142,14 @@ impl<W: Write + Send> Group<'_, W> {
         self.column::<T>(&values, Some(&levels), None)
     }
 
-    /// A column of the items, defined at level `defined`: an event without items has level 0, a null the one below.
-    fn items<T: DataType>(&mut self, defined: i16, of: impl Fn(&vitrine::v1::EventItem) -> Option<T::T>) -> Result<()> {
+    /// A column of the items: values at level `defined`, or where there is none the level that is defined. An event without items
+    /// has level 0.
+    fn items<T: DataType>(&mut self, defined: i16, of: impl Fn(&EventItem) -> Result<T::T, i16>) -> Result<()> {
         let (mut values, mut definitions, mut repetitions) = (Vec::new(), Vec::new(), Vec::new());
         for event in self.events {
             for (place, item) in event.items.iter().enumerate() {
                 let value = of(item);
-                definitions.push(if value.is_some() { defined } else { defined - 1 });
+                definitions.push(*value.as_ref().err().unwrap_or(&defined));
                 repetitions.push(i16::from(place > 0));
                 values.extend(value);
             }
@@ -155,6 +174,16 @@ impl<W: Write + Send> Group<'_, W> {
     }
 }
 
+/// How an item was served, or the level that is defined without that.
+fn served(item: &EventItem) -> Result<&Served, i16> {
+    item.served.as_ref().ok_or(1)
+}
+
+/// The advertisement that it was, or the level that is defined without that.
+fn ad(item: &EventItem) -> Result<&ServedAd, i16> {
+    served(item)?.ad.as_ref().ok_or(2)
+}
+
 fn text(text: &str) -> ByteArray {
     text.as_bytes().to_vec().into()
 }
@@ -177,7 +206,10 @@ mod tests {
             "query": "shoe", "attributes": {"device": "phone", "sizes": [40, 41.5]}}"#;
         let bare = r#"{"event_id": "e-2", "type": "rate", "visitor_id": "v9", "item_id": "B08", "weight": 4.5}"#;
         let without_items = Event { event_id: "e-3".into(), r#type: 3, ..Event::default() };
-        let mut events: Vec<Event> = [full, bare].map(|line| json::parse_event(line).unwrap()).into();
+        let served = r#"{"event_id": "e-4", "type": "ad_click", "user_id": "u", "items": [
+            {"id": "a", "served": {"answer": "18446744073709551615", "propensity": 0.25}}, {"id": "b", "served": {"answer": "7", "ad":
+            {"campaign": "spring", "price_micros": "230000", "predictor": "clicks/3", "predicted_logit": -2.5, "charged_micros": "9"}}}]}"#;
+        let mut events: Vec<Event> = [full, bare, served].map(|line| json::parse_event(line).unwrap()).into();
         events.push(without_items);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("events.parquet");

@@ -76,8 +76,9 @@ impl Ledger {
                 if is_click { predictor.click() } else { predictor.show(ad.predicted_logit) }
             }
             if is_click {
-                account.spent += ad.charged_micros;
-                *account.days.entry(today).or_default() += ad.charged_micros;
+                account.spent = account.spent.saturating_add(ad.charged_micros);
+                let of_day = account.days.entry(today).or_default();
+                *of_day = of_day.saturating_add(ad.charged_micros);
                 while account.days.len() > DAYS {
                     account.days.pop_first();
                 }
@@ -160,7 +161,8 @@ impl<'a> Charges<'a> {
             let mut charged = 0;
             if is_click && !self.ledger.is_counted(click) && self.clicked.insert(click) {
                 charged = self.left(&ad.campaign, controls, recorded_ms).clamp(0, ad.price_micros.max(0));
-                *self.spent.entry(ad.campaign.clone()).or_default() += charged;
+                let spent = self.spent.entry(ad.campaign.clone()).or_default();
+                *spent = spent.saturating_add(charged);
             }
             if let Some(ad) = item.served.as_mut().and_then(|served| served.ad.as_mut()) {
                 ad.charged_micros = charged;
@@ -174,7 +176,7 @@ impl<'a> Charges<'a> {
         let pending = self.spent.get(campaign).copied().unwrap_or_default();
         let left = |budget: &Option<Money>, spent: Micros| {
             let budget = budget.as_ref().and_then(|budget| Micros::parse(&budget.amount));
-            budget.map_or(i64::MAX, |budget| budget.0 - spent.0 - pending)
+            budget.map_or(i64::MAX, |budget| budget.0.saturating_sub(spent.0).saturating_sub(pending))
         };
         let today = left(daily_budget, self.ledger.spent_on(campaign, day(recorded_ms)));
         left(budget, self.ledger.spent(campaign)).min(today)
@@ -240,6 +242,13 @@ mod tests {
         let tomorrow = NOW + super::super::DAY_MS;
         assert_eq!(record(&mut ledger, &controls, tomorrow, &[(5, 500), (6, 500)]), [500, 300]);
         assert_eq!(ledger.spent("spring"), Micros(2_000));
+    }
+
+    #[test]
+    fn the_largest_prices_add_up_to_the_largest_sum() {
+        let (mut ledger, controls) = (Ledger::default(), controls(None, None));
+        assert_eq!(record(&mut ledger, &controls, NOW, &[(1, i64::MAX), (2, i64::MAX)]), [i64::MAX; 2]);
+        assert_eq!(ledger.spent("spring"), Micros(i64::MAX));
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub struct Purse {
 impl Purse {
     /// What is left of it.
     pub fn left(&self) -> Micros {
-        Micros((self.budget.0 - self.spent.0).max(0))
+        Micros(self.budget.0.saturating_sub(self.spent.0).max(0))
     }
 
     /// Whether it has money for a click of at most `bid`.

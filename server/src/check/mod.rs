@@ -18,6 +18,8 @@ const TASKS: [&str; 5] = [TEXT_EMBEDDING, IMAGE_EMBEDDING, SEQUENCE_RECOMMENDATI
 
 const MAX_ID_CHARS: usize = 128;
 const MAX_TEXT_CHARS: usize = 10_000;
+/// A hundred advertisements fit, with the longest names.
+pub const MAX_TOKEN_CHARS: usize = 32_000;
 const MAX_EVENT_ITEMS: usize = 1_000;
 const DAY_MS: i64 = 86_400_000;
 
@@ -193,7 +195,7 @@ pub fn event(violations: &mut Violations, path: &str, event: &Event, usage: Even
         violations.add(field("weight"), "must be a finite number");
     }
     text(violations, &field("query"), &event.query, MAX_TEXT_CHARS);
-    text(violations, &field("attribution_token"), &event.attribution_token, MAX_TEXT_CHARS);
+    text(violations, &field("attribution_token"), &event.attribution_token, MAX_TOKEN_CHARS);
 }
 
 /// A time between 1970 and a day from now.

@@ -51,7 +51,8 @@ pub async fn feedback(app: &App, request: Request<FeedbackRequest>) -> Result<Re
 
 /// How an item came into an answer, if there is more to say than that it did.
 fn served(answer: &Attribution, item: &str, now_ms: i64) -> Option<Served> {
-    let found = answer.items.iter().find(|served| served.item == short_hash(item))?;
+    let item = short_hash(item);
+    let found = answer.items.iter().find(|served| served.item == item)?;
     let mut served = Served { answer: answer.request_id, ..found.served.clone()? };
     served.ad = served.ad.filter(|_| now_ms.saturating_sub(answer.time_ms) <= DAY_MS);
     (served.ad.is_some() || served.propensity.is_some()).then_some(served)

@@ -8,7 +8,6 @@ use super::present;
 use crate::{catalog::items::Table, recommend::Recommended};
 
 /// What is told of an item beside how it was found.
-#[derive(Default)]
 pub struct Told {
     /// What speaks for it.
     pub features: Vec<FeatureShare>,

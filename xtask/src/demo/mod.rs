@@ -90,8 +90,8 @@ pub fn run(demo: &Demo) -> Result<()> {
 
     programs::say("Getting the text encoder all-MiniLM-L6-v2");
     programs::run(programs::pull_encoder(&layout.registry)?, Some(&interrupted))?;
-    programs::say("Getting the networks for pictures of clothes");
-    for starter in [programs::GENERATOR, programs::IMAGE_ENCODER] {
+    programs::say("Getting the networks for pictures of clothes, and for what is bought next");
+    for starter in [programs::GENERATOR, programs::IMAGE_ENCODER, programs::SEQUENCER] {
         programs::run(programs::pull_starter(starter, &layout.registry)?, Some(&interrupted))?;
     }
 
@@ -103,6 +103,7 @@ pub fn run(demo: &Demo) -> Result<()> {
     let settings = [
         format!("image_generator.model={}", programs::GENERATOR.model),
         format!("image_encoder.model={}", programs::IMAGE_ENCODER.model),
+        format!("sequence_model.model={}", programs::SEQUENCER.model),
     ];
     let (registry, data, log) = (&layout.registry, &layout.data, &layout.log);
     let server = Server::start(Start { listen: demo.listen, registry, data, log, settings: &settings }, &interrupted)?;

@@ -45,6 +45,7 @@ pub fn tries(sample: &Sample, fashion: Option<&Fashion>, pictures: &Path) -> Vec
     let Sample { user, item, cat_food } = sample;
     // Somebody new every time, so that the first answer knows nothing of them.
     let guest = format!("guest-{}", Timestamp::now().as_second());
+    let advertised = format!("id = \"{cat_food}\"");
     let mut tries = vec![
         Try::new("Search by words and meaning", ["search", "milk"], Expect::Words(&["milk"])),
         Try::new("A typing error", ["search", "choclate ice crem"], Expect::Words(&["ice cream"])),
@@ -53,7 +54,11 @@ pub fn tries(sample: &Sample, fashion: Option<&Fashion>, pictures: &Path) -> Vec
             ["search", "cheese", "--filter", "price < 3 AND categories: \"Grocery\"", "--facet", "brand"],
             Expect::Words(&["cheese", "brand"]),
         ),
-        Try::new("What a household may want next", ["recommend", "--user", user], Expect::Lines(3)),
+        Try::new(
+            "What a household may want next, by what it bought and by a network that read it",
+            ["recommend", "--user", user],
+            Expect::Words(&["sequence-recommendation"]),
+        ),
         Try::new(
             "What is bought with the shop's best seller",
             ["recommend", "--bought-together", item],
@@ -67,6 +72,16 @@ pub fn tries(sample: &Sample, fashion: Option<&Fashion>, pictures: &Path) -> Vec
             Expect::Lines(1),
         ),
         Try::new("And the shop takes notice", ["recommend", "--user", &guest], Expect::AnotherThan(2)),
+        Try::new(
+            "Somebody pays for clicks on cat food",
+            ["controls", "put", "cat-week", "advertise", &advertised, "0.40USD", "--daily-budget", "50USD"],
+            Expect::Words(&["advertise"]),
+        ),
+        Try::new(
+            "And it is shown; as nobody else bids, a click costs the least that the shop takes",
+            ["recommend", "--ads", "home", "--floor", "0.05USD", "--user", user],
+            Expect::Words(&["cat-week", "a click"]),
+        ),
         Try::new(
             "New pictures of dresses, by a network; they come together on sheet.png",
             ["generate-image", "--category", "dress", "--count", "8", "--out", &pictures.display().to_string()],
