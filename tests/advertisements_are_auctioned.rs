@@ -7,7 +7,7 @@ mod harness;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use harness::{CATALOG, Start, TestServer, item, purchase, recommend, refused, stock, upsert};
+use harness::{CATALOG, Start, TestServer, item, price, purchase, recommend, refused, stock, upsert};
 use prost_types::Timestamp;
 use tokio_stream::StreamExt as _;
 use vitrine::v1::{
@@ -17,12 +17,8 @@ use vitrine::v1::{
 };
 use vitrine_client::{Client, Code};
 
-fn euros(amount: &str) -> Option<Money> {
-    Some(Money { amount: amount.into(), currency: "EUR".into() })
-}
-
 fn campaign(brand: &str, bid: &str) -> Advertise {
-    Advertise { filter: format!("brand = \"{brand}\""), bid: euros(bid), ..Advertise::default() }
+    Advertise { filter: format!("brand = \"{brand}\""), bid: price(bid), ..Advertise::default() }
 }
 
 fn control(id: &str, advertise: Advertise) -> Control {
@@ -52,8 +48,8 @@ fn ads(user: &str) -> RecommendRequest {
 /// Ids and prices.
 fn told(answer: &RecommendResponse) -> Vec<(String, String)> {
     let told = answer.results.iter().map(|result| {
-        let price = result.ad.as_ref().and_then(|ad| ad.price.clone()).unwrap_or_default();
-        (result.item.as_ref().unwrap().id.clone(), price.amount)
+        let click = result.ad.as_ref().and_then(|ad| ad.price.clone()).unwrap_or_default();
+        (result.item.as_ref().unwrap().id.clone(), click.amount)
     });
     told.collect()
 }
@@ -85,9 +81,9 @@ async fn spent(client: &Client, id: &str) -> (String, CampaignState, i64, i64) {
     (campaign.spent.clone().unwrap().amount, campaign.state(), campaign.impressions, campaign.clicks)
 }
 
-fn in_seconds(seconds: i64) -> Option<Timestamp> {
+fn in_seconds(seconds: i64) -> Timestamp {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
-    Some(Timestamp { seconds: now + seconds, nanos: 0 })
+    Timestamp { seconds: now + seconds, nanos: 0 }
 }
 
 #[tokio::test]
@@ -103,12 +99,12 @@ async fn who_pays_more_comes_first_and_pays_what_keeps_the_place() {
     assert_eq!(pairs(&told(&answer)), [("a1", "0.20"), ("a2", "0.20"), ("l1", "0.00")]);
     let first = &answer.results[0];
     let ad = first.ad.as_ref().unwrap();
-    assert_eq!((ad.campaign.as_str(), ad.bid.clone()), ("catalogs/shop/controls/acme", euros("0.50")));
+    assert_eq!((ad.campaign.as_str(), ad.bid.clone()), ("catalogs/shop/controls/acme", price("0.50")));
     assert!((ad.rank_score - 0.50 * ad.predicted_ctr).abs() < 1e-12 && ad.predicted_ctr > 0.0);
     assert_eq!(first.reason.as_ref().unwrap().code(), ReasonCode::Advertised);
 
     let floor = RecommendRequest {
-        target: Some(Target::Ads(Ads { slot: "home".into(), floor_price: euros("0.30") })),
+        target: Some(Target::Ads(Ads { slot: "home".into(), floor_price: price("0.30") })),
         ..ads("u")
     };
     assert_eq!(pairs(&told(&client.recommend(floor).await.unwrap())), [("a1", "0.30"), ("a2", "0.30")]);
@@ -139,11 +135,11 @@ async fn who_pays_more_comes_first_and_pays_what_keeps_the_place() {
 #[tokio::test]
 async fn a_budget_is_never_passed_and_a_click_counts_once() {
     let (_server, client) = shop().await;
-    put(&client, control("acme", Advertise { budget: euros("0.70"), ..campaign("Acme", "0.50") })).await;
+    put(&client, control("acme", Advertise { budget: price("0.70"), ..campaign("Acme", "0.50") })).await;
     put(&client, control("lumen", campaign("Lumen", "0.50"))).await;
     let answer = client.recommend(ads("u")).await.unwrap();
     let of_acme = answer.results.iter().find(|result| result.item.as_ref().unwrap().id == "a1").unwrap();
-    assert_eq!(of_acme.ad.as_ref().unwrap().price, euros("0.50"));
+    assert_eq!(of_acme.ad.as_ref().unwrap().price, price("0.50"));
     // Twice the same, by other ids; then one of another item, for which not enough is left; one without its answer.
     let click = |id: &str, item: &str| event(id, EventType::AdClick, "u", &answer, item);
     let organic = Event { attribution_token: String::new(), ..click("e4", "a1") };
@@ -171,19 +167,22 @@ async fn a_budget_is_never_passed_and_a_click_counts_once() {
 async fn campaigns_wait_end_and_are_not_seen_too_often() {
     let (_server, client) = shop().await;
     let mut acme = control("acme", campaign("Acme", "0.50"));
-    acme.condition = Some(Condition { start_time: in_seconds(3_600), ..Condition::default() });
+    acme.condition = Some(Condition { start_time: Some(in_seconds(3_600)), ..Condition::default() });
     put(&client, acme.clone()).await;
     let cap = FrequencyCap { impressions: 2, window_seconds: 3_600 };
     put(&client, control("lumen", Advertise { frequency_cap: Some(cap), ..campaign("Lumen", "0.20") })).await;
-    let mut brio = control("brio", Advertise { budget: euros("1.00"), ..campaign("Brio", "0.01") });
-    brio.condition =
-        Some(Condition { start_time: in_seconds(-60), end_time: in_seconds(31_536_000), ..Condition::default() });
+    let mut brio = control("brio", Advertise { budget: price("1.00"), ..campaign("Brio", "0.01") });
+    brio.condition = Some(Condition {
+        start_time: Some(in_seconds(-60)),
+        end_time: Some(in_seconds(31_536_000)),
+        ..Condition::default()
+    });
     put(&client, brio).await;
 
     let answer = client.recommend(ads("u")).await.unwrap();
     assert_eq!(pairs(&told(&answer)), [("l1", "0.01"), ("b1", "0.00")]);
     assert_eq!(spent(&client, "acme").await.1, CampaignState::Scheduled);
-    acme.condition = Some(Condition { end_time: in_seconds(-60), ..Condition::default() });
+    acme.condition = Some(Condition { end_time: Some(in_seconds(-60)), ..Condition::default() });
     put(&client, acme).await;
     assert_eq!(spent(&client, "acme").await.1, CampaignState::Ended);
 
@@ -239,7 +238,7 @@ async fn bad_campaigns_and_requests_name_the_field() {
         ),
         (
             RecommendRequest {
-                target: Some(Target::Ads(Ads { slot: "home".into(), floor_price: euros("1e9") })),
+                target: Some(Target::Ads(Ads { slot: "home".into(), floor_price: price("1e9") })),
                 ..ads("u")
             },
             "ads.floor_price.amount",
