@@ -104,9 +104,11 @@ mod tests {
 
         #[test]
         fn no_sum_passes_32_bits_and_weights_stay_near(
-            columns in proptest::collection::vec((0.01_f32..50.0, -3.0_f32..3.0), 1..2000),
+            // Whole numbers: among a million of its own `f32`, proptest now and then fails an assertion of its sampler.
+            columns in proptest::collection::vec((1_u16..5_000, -30_000_i16..30_000), 1..2000),
         ) {
-            let (bounds, weights): (Vec<f32>, Vec<f32>) = columns.into_iter().unzip();
+            let (bounds, weights): (Vec<f32>, Vec<f32>) =
+                columns.into_iter().map(|(bound, weight)| (f32::from(bound) / 100.0, f32::from(weight) / 10_000.0)).unzip();
             let grid = grid(&bounds);
             let (whole, factor) = grid.weights(&weights);
             let worst: f64 = whole.iter().map(|weight| f64::from(weight.abs()) * f64::from(MOST) * 1.005).sum();
