@@ -2,7 +2,7 @@
 //! a factor: clicks on advertisements tell by which.
 //!
 //! The chances p become σ(logit p + b), with the one b that makes the clicks that are expected as many as came. Platt scaling (Platt 1999) with
-//! a slope of 1: the order stays. Clicks that have not happened yet count too: as if the ranker had been right on [`PRIOR`] advertisements
+//! a slope of 1: the order stays. Clicks that have not happened yet count too: as if the ranker had been right on 100 advertisements
 //! of its average chance.
 
 /// The ranker is believed as if it had been right so often.

@@ -1,7 +1,7 @@
 //! Whether a campaign may spend now: a budget is spent evenly over its time, so that it does not end with the first customers of the
 //! morning.
 //!
-//! At any moment a campaign may have spent its budget's share of the time that has passed, and what the next [`LEAD`] of the time will
+//! At any moment a campaign may have spent its budget's share of the time that has passed, and what the next twenty-fourth of the time will
 //! add: clicks come in bursts, and later than the advertisements. A campaign that is ahead waits.
 
 use super::money::Micros;
