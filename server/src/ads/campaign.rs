@@ -82,8 +82,13 @@ impl Campaign {
         self.budget.is_some_and(|budget| ledger.spent(id) >= budget)
     }
 
+    /// Whether it has money for a click now; `time` and the rest as for its purses.
+    pub fn may_spend(&self, id: &str, ledger: &Ledger, time: Option<(i64, i64)>, now_ms: i64) -> bool {
+        self.purses(id, ledger, time, now_ms).all(|purse| purse.may_spend(self.bid, now_ms))
+    }
+
     /// What it may spend: over its time (in milliseconds since 1970, if that has both ends) and today.
-    pub fn purses<'a>(
+    fn purses<'a>(
         &'a self,
         id: &'a str,
         ledger: &'a Ledger,
@@ -102,16 +107,9 @@ impl Campaign {
 }
 
 fn positive(violations: &mut Violations, field: &str, money: &Money) -> Option<Micros> {
-    let before = violations.len();
-    check::money(violations, field, money);
-    if violations.len() > before {
-        return None;
-    }
-    let amount = Micros::parse(&money.amount);
-    match amount {
-        None => violations.add(format!("{field}.amount"), "has more than six decimals, or is too large"),
-        Some(Micros(0)) => violations.add(format!("{field}.amount"), "must be more than 0"),
-        Some(_) => {}
+    let amount = Micros::checked(violations, field, money);
+    if amount == Some(Micros(0)) {
+        violations.add(format!("{field}.amount"), "must be more than 0");
     }
     amount
 }

@@ -56,9 +56,7 @@ impl Market {
             {
                 continue;
             }
-            let has_money =
-                campaign.purses(last_part(name), ledger, time, now_ms).all(|purse| purse.may_spend(bid, now_ms));
-            if bid < floor || !has_money {
+            if bid < floor || !campaign.may_spend(last_part(name), ledger, time, now_ms) {
                 continue;
             }
             let items = table.columns().evaluate(&campaign.filter);

@@ -4,6 +4,8 @@ use std::fmt;
 
 use vitrine::v1::Money;
 
+use crate::{check, error::Violations};
+
 const MICROS: i64 = 1_000_000;
 const DECIMALS: usize = 6;
 
@@ -22,6 +24,20 @@ impl Micros {
         let units = whole.parse::<i64>().ok()?.checked_mul(MICROS)?;
         let micros = format!("{fraction:0<DECIMALS$}").parse::<i64>().ok()?;
         units.checked_add(micros).map(Self)
+    }
+
+    /// Of an amount from outside; what is wrong with it goes to `violations`.
+    pub fn checked(violations: &mut Violations, field: &str, money: &Money) -> Option<Self> {
+        let before = violations.len();
+        check::money(violations, field, money);
+        if violations.len() > before {
+            return None;
+        }
+        let amount = Self::parse(&money.amount);
+        if amount.is_none() {
+            violations.add(format!("{field}.amount"), "has more than six decimals, or is too large");
+        }
+        amount
     }
 
     /// In units.

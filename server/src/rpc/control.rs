@@ -88,14 +88,13 @@ pub(super) fn campaign(app: &App, request: &GetCampaignRequest) -> Result<Respon
     let now = now_ms();
     let behaviour = shop.catalog().behaviour.read();
     let ledger = behaviour.ads();
-    let purses = || campaign.purses(&id, ledger, rule.time(), now);
     let state = if now < rule.active.start {
         CampaignState::Scheduled
     } else if now >= rule.active.end {
         CampaignState::Ended
     } else if campaign.is_out_of_budget(&id, ledger) {
         CampaignState::OutOfBudget
-    } else if purses().all(|purse| purse.may_spend(campaign.bid, now)) {
+    } else if campaign.may_spend(&id, ledger, rule.time(), now) {
         CampaignState::Running
     } else {
         CampaignState::Waiting

@@ -32,11 +32,7 @@ pub fn check_target(v: &mut Violations, request: &RecommendRequest) {
 fn check_ads(v: &mut Violations, ads: &Ads, request: &RecommendRequest) {
     check::slot(v, "ads.slot", &ads.slot);
     if let Some(floor) = &ads.floor_price {
-        let before = v.len();
-        check::money(v, "ads.floor_price", floor);
-        if v.len() == before && Micros::parse(&floor.amount).is_none() {
-            v.add("ads.floor_price.amount", "has more than six decimals, or is too large");
-        }
+        Micros::checked(v, "ads.floor_price", floor);
     }
     for (field, used) in [
         ("page_token", !request.page_token.is_empty()),
