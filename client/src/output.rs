@@ -52,6 +52,12 @@ impl Output {
         Ok(line(if self.terminal { format!("{value:#}") } else { value.to_string() })?)
     }
 
+    /// One thing: a line for each of its fields.
+    pub fn fields(self, fields: impl IntoIterator<Item = (impl Into<String>, String)>) -> io::Result<()> {
+        let rows = fields.into_iter().map(|(field, value)| vec![field.into(), value]);
+        self.table(&[Column::Id("field"), Column::Text("value")], rows)
+    }
+
     /// Prints a table.
     pub fn table(self, columns: &[Column<'_>], rows: impl IntoIterator<Item = Vec<String>>) -> io::Result<()> {
         let mut table = self.empty_table();

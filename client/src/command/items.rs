@@ -90,13 +90,13 @@ fn print(output: Output, item: &Item) -> Result<()> {
     let value = json::to_value(item)?;
     rows.push(("created", value["created"].as_str().unwrap_or_default().to_owned()));
     let attributes = value["attributes"].as_object().cloned().unwrap_or_default();
-    let mut rows: Vec<Vec<String>> =
-        rows.into_iter().filter(|(_, text)| !text.is_empty()).map(|(key, text)| vec![key.to_owned(), text]).collect();
+    let mut rows: Vec<(String, String)> =
+        rows.into_iter().filter(|(_, text)| !text.is_empty()).map(|(key, text)| (key.to_owned(), text)).collect();
     rows.extend(attributes.into_iter().map(|(key, value)| {
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        vec![format!("attributes.{key}"), text]
+        (format!("attributes.{key}"), text)
     }));
-    Ok(output.table(&[Column::Id("field"), Column::Text("value")], rows)?)
+    Ok(output.fields(rows)?)
 }
 
 async fn list(global: &Global, filter: &str, limit: usize) -> Result<u8> {

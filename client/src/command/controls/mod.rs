@@ -349,8 +349,7 @@ fn show(output: Output, control: &Control) -> Result<()> {
     if !control.note.is_empty() {
         rows.push(("note", control.note.clone()));
     }
-    let rows = rows.into_iter().map(|(field, value)| vec![field.to_owned(), value]);
-    Ok(output.table(&[Column::Id("field"), Column::Text("value")], rows)?)
+    Ok(output.fields(rows)?)
 }
 
 fn show_campaign(output: Output, campaign: &Campaign) -> Result<()> {
@@ -365,8 +364,7 @@ fn show_campaign(output: Output, campaign: &Campaign) -> Result<()> {
         ("shown", grouped(campaign.impressions)),
         ("clicked", grouped(campaign.clicks)),
     ];
-    let rows = rows.into_iter().map(|(field, value)| vec![field.to_owned(), value]);
-    Ok(output.table(&[Column::Id("field"), Column::Text("value")], rows)?)
+    Ok(output.fields(rows)?)
 }
 
 async fn list(global: &Global, catalog: String, limit: usize) -> Result<()> {
