@@ -4,11 +4,12 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "vitrine/v1/common.proto",
     "vitrine/v1/storefront.proto",
     "vitrine/v1/catalog.proto",
     "vitrine/v1/control.proto",
+    "vitrine/v1/experiment.proto",
     "vitrine/v1/model.proto",
     "vitrine/v1/privacy.proto",
     "inference/open_inference.proto",
