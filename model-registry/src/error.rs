@@ -52,6 +52,30 @@ pub enum RegistryError {
         /// What it names.
         actual: Option<Version>,
     },
+    /// The version proved bad: no label is moved to it before the rejection is taken back.
+    #[error(
+        "version {version} of model \"{model}\" was rejected ({reason}); `vitrine-registry reject --undo` takes that back"
+    )]
+    Rejected {
+        /// The model.
+        model: ModelName,
+        /// The version asked for.
+        version: Version,
+        /// Why it was.
+        reason: String,
+    },
+    /// A version is not rejected while a label names it.
+    #[error(
+        "label \"{label}\" names version {version} of model \"{model}\", so it is not rejected; move the label first"
+    )]
+    Named {
+        /// The model.
+        model: ModelName,
+        /// The label.
+        label: Label,
+        /// The version asked for.
+        version: Version,
+    },
     /// The label was never moved, so there is nothing to go back to.
     #[error("label \"{label}\" of model \"{model}\" named nothing before: there is nothing to roll back to")]
     NoPrevious {

@@ -1,4 +1,5 @@
-//! Labels: movable names for versions, kept in `labels.json` of a model and changed by compare-and-set.
+//! Labels: movable names for versions, kept in `labels.json` of a model and changed by compare-and-set. Beside them, which versions proved
+//! bad.
 
 use std::{collections::BTreeMap, fs, io, path::Path};
 
@@ -14,7 +15,7 @@ use crate::{
 /// The labels' file in a model's folder.
 pub const LABELS: &str = "labels.json";
 
-/// The labels of a model: `{"stable": 3, "canary": 4, "previous": {"stable": 2}}`.
+/// The labels of a model: `{"stable": 3, "canary": 4, "previous": {"stable": 2}, "rejected": {"1": "fewer clicks"}}`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Labels {
     /// What each label names.
@@ -23,6 +24,9 @@ pub struct Labels {
     /// What it named before: where a rollback leads.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub previous: BTreeMap<Label, Version>,
+    /// Versions that proved bad, and why: no label is moved to one, and no policy chooses it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rejected: BTreeMap<Version, String>,
 }
 
 /// What a label named before it was moved, so that the move can be taken back.
@@ -34,15 +38,35 @@ pub struct Before {
     pub previous: Option<Version>,
 }
 
-/// A change of a label: made if it names `expected`, whatever else happened meanwhile.
+/// A change of what `labels.json` says, whatever else in it was changed meanwhile.
 pub(crate) struct Change<'a> {
     pub model: &'a ModelName,
-    pub label: &'a Label,
-    pub expected: Option<Version>,
-    /// What it is to be.
-    pub after: &'a dyn Fn(Before) -> Before,
-    /// Whether it goes somewhere new, which has to be usable. Where it was it goes back in any case.
-    pub is_new: bool,
+    pub edit: Edit<'a>,
+}
+
+/// What is changed.
+pub(crate) enum Edit<'a> {
+    /// A label, if it names `expected`.
+    Label {
+        label: &'a Label,
+        expected: Option<Version>,
+        /// What it is to be.
+        after: &'a dyn Fn(Before) -> Before,
+        /// Whether it goes somewhere new, which has to be usable. Where it was it goes back in any case.
+        is_new: bool,
+    },
+    /// Whether a version is rejected, and why.
+    Rejection { version: Version, reason: Option<&'a str> },
+}
+
+/// A change that can be made.
+pub(crate) struct Applied {
+    /// What the label was.
+    pub before: Before,
+    /// Whether anything is another now.
+    pub is_changed: bool,
+    /// The version that has to be usable for it.
+    pub needs: Option<Version>,
 }
 
 impl Labels {
@@ -51,17 +75,38 @@ impl Labels {
         self.named.get(label).copied()
     }
 
-    /// Makes a change; returns what the label was, and what it is.
-    pub(crate) fn apply(&mut self, change: &Change<'_>) -> Result<(Before, Before), RegistryError> {
-        let label = change.label;
-        let before = Before { named: self.get(label), previous: self.previous.get(label).copied() };
-        if before.named != change.expected {
-            let (model, label, expected) = (change.model.clone(), label.clone(), change.expected);
-            return Err(RegistryError::LabelMoved { model, label, expected, actual: before.named });
+    /// Makes a change.
+    pub(crate) fn apply(&mut self, change: &Change<'_>) -> Result<Applied, RegistryError> {
+        match change.edit {
+            Edit::Label { label, expected, after, is_new } => {
+                let before = Before { named: self.get(label), previous: self.previous.get(label).copied() };
+                if before.named != expected {
+                    let (model, label) = (change.model.clone(), label.clone());
+                    return Err(RegistryError::LabelMoved { model, label, expected, actual: before.named });
+                }
+                let after = after(before);
+                let needs = after.named.filter(|_| is_new);
+                if let Some((version, reason)) = needs.and_then(|version| self.rejected.get_key_value(&version)) {
+                    let (model, version, reason) = (change.model.clone(), *version, reason.clone());
+                    return Err(RegistryError::Rejected { model, version, reason });
+                }
+                self.set(label, after);
+                Ok(Applied { before, is_changed: after != before, needs })
+            }
+            Edit::Rejection { version, reason } => {
+                let before = Before { named: None, previous: None };
+                let Some(reason) = reason else {
+                    let is_changed = self.rejected.remove(&version).is_some();
+                    return Ok(Applied { before, is_changed, needs: None });
+                };
+                if let Some((label, _)) = self.named.iter().find(|(_, named)| **named == version) {
+                    let (model, label) = (change.model.clone(), label.clone());
+                    return Err(RegistryError::Named { model, label, version });
+                }
+                let is_changed = self.rejected.insert(version, reason.to_owned()).is_none_or(|old| old != reason);
+                Ok(Applied { before, is_changed, needs: Some(version) })
+            }
         }
-        let after = (change.after)(before);
-        self.set(label, after);
-        Ok((before, after))
     }
 
     /// The content of the file at `path`.
@@ -107,7 +152,7 @@ impl Registry {
 
     /// Makes `label` name `version`, provided that it names `expected` now (`None`: no version yet).
     ///
-    /// The version has to be usable. If the label names something else by now, the error carries what. What it named
+    /// The version has to be usable, and not rejected. If the label names something else by now, the error carries what. What it named
     /// is kept as its `previous`.
     pub fn set_label(
         &self,
@@ -123,7 +168,7 @@ impl Registry {
         if self.origin.is_none() {
             self.version(model, version)?;
         }
-        self.change_label(&Change { model, label, expected, after: &after, is_new: true })
+        self.change_labels(&Change { model, edit: Edit::Label { label, expected, after: &after, is_new: true } })
     }
 
     /// Makes `label` name what it named before its last move. Returns that version, and what to go back to.
@@ -144,18 +189,29 @@ impl Registry {
         version: Version,
         before: Before,
     ) -> Result<(), RegistryError> {
-        let change = Change { model, label, expected: Some(version), after: &|_| before, is_new: false };
-        self.change_label(&change).map(drop)
+        let edit = Edit::Label { label, expected: Some(version), after: &|_| before, is_new: false };
+        self.change_labels(&Change { model, edit }).map(drop)
     }
 
     /// Removes `label`, provided that it names `expected` now.
     pub fn remove_label(&self, model: &ModelName, label: &Label, expected: Version) -> Result<(), RegistryError> {
         let nothing = Before { named: None, previous: None };
-        let change = Change { model, label, expected: Some(expected), after: &|_| nothing, is_new: false };
-        self.change_label(&change).map(drop)
+        let edit = Edit::Label { label, expected: Some(expected), after: &|_| nothing, is_new: false };
+        self.change_labels(&Change { model, edit }).map(drop)
     }
 
-    fn change_label(&self, change: &Change<'_>) -> Result<Before, RegistryError> {
+    /// Takes note that a version proved bad: from now on no label is moved to it, and no policy chooses it. One that a label names is not
+    /// rejected. Once more: the reason is another then.
+    pub fn reject(&self, model: &ModelName, version: Version, reason: &str) -> Result<(), RegistryError> {
+        self.change_labels(&Change { model, edit: Edit::Rejection { version, reason: Some(reason) } }).map(drop)
+    }
+
+    /// Takes a rejection back, if there is one.
+    pub fn take_rejection_back(&self, model: &ModelName, version: Version) -> Result<(), RegistryError> {
+        self.change_labels(&Change { model, edit: Edit::Rejection { version, reason: None } }).map(drop)
+    }
+
+    fn change_labels(&self, change: &Change<'_>) -> Result<Before, RegistryError> {
         if let Some(origin) = &self.origin {
             return origin.change_label(self, change);
         }
@@ -165,16 +221,16 @@ impl Registry {
         }
         let _lock = ModelLock::take(&folder)?;
         let mut labels = read(&folder.join(LABELS))?;
-        let (before, after) = labels.apply(change)?;
-        if after == before {
-            return Ok(before);
+        let applied = labels.apply(change)?;
+        if !applied.is_changed {
+            return Ok(applied.before);
         }
-        if let Some(version) = after.named.filter(|_| change.is_new) {
+        if let Some(version) = applied.needs {
             // Again, now that nobody can collect it.
             self.version(change.model, version)?;
         }
         self.write_labels(change.model, &labels)?;
-        Ok(before)
+        Ok(applied.before)
     }
 
     /// Replaces the labels of a model. For who holds its lock.
@@ -312,11 +368,36 @@ mod tests {
     }
 
     #[test]
+    fn no_label_moves_to_a_rejected_version_until_the_rejection_is_taken_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let (registry, model) = three_versions(dir.path());
+        let stable: Label = "stable".parse().unwrap();
+        registry.set_label(&model, &stable, version(1), None).unwrap();
+        registry.set_label(&model, &stable, version(2), Some(version(1))).unwrap();
+        let error = registry.reject(&model, version(2), "it answers").unwrap_err();
+        assert!(matches!(error, RegistryError::Named { .. }), "{error}");
+        registry.reject(&model, version(3), "fewer clicks").unwrap();
+        registry.reject(&model, version(1), "old").unwrap();
+        let text = fs::read_to_string(registry.model_folder(&model).join(LABELS)).unwrap();
+        assert!(text.contains("\"rejected\": {\n    \"1\": \"old\",\n    \"3\": \"fewer clicks\"\n  }"), "{text}");
+        let error = registry.set_label(&model, &stable, version(3), Some(version(2))).unwrap_err().to_string();
+        assert!(error.contains("fewer clicks"), "{error}");
+        assert!(matches!(registry.roll_back(&model, &stable), Err(RegistryError::Rejected { .. })));
+        registry.take_rejection_back(&model, version(3)).unwrap();
+        registry.set_label(&model, &stable, version(3), Some(version(2))).unwrap();
+        assert_eq!(registry.labels(&model).unwrap().rejected, BTreeMap::from([(version(1), "old".to_owned())]));
+        let unknown = registry.reject(&model, version(9), "not there");
+        assert!(matches!(unknown, Err(RegistryError::UnknownVersion { .. })));
+    }
+
+    #[test]
     fn a_damaged_labels_file_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let (registry, model) = three_versions(dir.path());
         let path = registry.model_folder(&model).join(LABELS);
-        for text in ["", "[]", r#"{"stable": 0}"#, r#"{"Stable": 1}"#, r#"{"previous": 1}"#] {
+        for text in
+            ["", "[]", r#"{"stable": 0}"#, r#"{"Stable": 1}"#, r#"{"previous": 1}"#, r#"{"rejected": {"0": "x"}}"#]
+        {
             fs::write(&path, text).unwrap();
             let error = registry.labels(&model).unwrap_err().to_string();
             assert!(error.contains(LABELS), "{error}");

@@ -3,6 +3,7 @@
 //! ```text
 //! <registry>/models/<model>/<version>/manifest.json config.json tokenizer.json model.safetensors …
 //! <registry>/models/<model>/labels.json
+//! <registry>/experiments/<name>.json
 //! ```
 //!
 //! | module | what |
@@ -12,6 +13,7 @@
 //! | [`registry`] | opening a registry and reading what it holds |
 //! | [`publish`] | adding a version so that it is seen whole or not at all |
 //! | [`labels`] | movable names, changed by compare-and-set |
+//! | [`experiments`] | what servers try out, changed by compare-and-set |
 //! | [`lifecycle`] | which versions a server loads and lets go, as a pure function |
 //! | [`verify`] | checking files against the manifest, and that weights are safetensors |
 //! | [`gc`] | removing versions nobody names |
@@ -38,6 +40,7 @@
 pub mod checksum;
 mod disk;
 pub mod error;
+pub mod experiments;
 pub mod gc;
 pub mod labels;
 pub mod lifecycle;

@@ -82,7 +82,7 @@ pub struct FileEntry {
 pub struct TrainingData {
     /// The data's name, as a catalog's resource name.
     pub name: String,
-    /// The position in the log up to which it was read.
+    /// Up to where the log was read: its position there, or the time in microseconds since 1970, as whoever published it counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watermark: Option<u64>,
     /// Tells other data apart, in hexadecimal digits.

@@ -10,6 +10,8 @@ pub const MAX_NAME: usize = 63;
 
 /// What `labels.json` calls the labels' former values: no label can be called so.
 const PREVIOUS: &str = "previous";
+/// That of rejected versions.
+const REJECTED: &str = "rejected";
 
 /// Why a name was refused. The message names the offending text and the rule.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -52,6 +54,16 @@ impl ModelName {
 }
 
 impl Label {
+    /// `stable`: what answers, unless a configuration says otherwise.
+    pub fn stable() -> Self {
+        Self("stable".to_owned())
+    }
+
+    /// `canary`: what is tried.
+    pub fn canary() -> Self {
+        Self("canary".to_owned())
+    }
+
     /// The label as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -98,7 +110,7 @@ impl FromStr for Label {
     fn from_str(text: &str) -> Result<Self, NameError> {
         let first = text.bytes().next().is_some_and(|b| b.is_ascii_lowercase());
         let rest = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        if first && rest && text.len() <= MAX_NAME && text != PREVIOUS {
+        if first && rest && text.len() <= MAX_NAME && ![PREVIOUS, REJECTED].contains(&text) {
             Ok(Self(text.to_owned()))
         } else {
             Err(NameError::Label(text.to_owned()))
@@ -186,7 +198,7 @@ mod tests {
         for text in ["", ".", "..", "../x", "a/b", "A", ".hidden", "naïve", &"a".repeat(64)] {
             assert!(text.parse::<ModelName>().is_err(), "{text:?}");
         }
-        for text in ["", "1", "previous", "Stable", "a b", "-a", "a_b", &"a".repeat(64)] {
+        for text in ["", "1", "previous", "rejected", "Stable", "a b", "-a", "a_b", &"a".repeat(64)] {
             assert!(text.parse::<Label>().is_err(), "{text:?}");
         }
         assert!("all-minilm-l6-v2".parse::<ModelName>().is_ok());

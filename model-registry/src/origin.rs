@@ -6,7 +6,7 @@ use crate::{
     error::RegistryError,
     labels::{Before, Change, Labels},
     manifest::Manifest,
-    name::ModelName,
+    name::{Label, ModelName},
     registry::{Registry, VersionDir},
 };
 
@@ -20,6 +20,17 @@ pub(crate) trait Origin: fmt::Debug + Send + Sync {
 
     /// Changes a label there by compare-and-set, then in the mirror as far as the mirror has the versions.
     fn change_label(&self, mirror: &Registry, change: &Change<'_>) -> Result<Before, RegistryError>;
+
+    /// An experiment's file there.
+    fn experiment(&self, name: &Label) -> Result<Option<Vec<u8>>, RegistryError>;
+
+    /// Makes an experiment's file there `after` if it is `before`, and answers whether it was.
+    fn change_experiment(
+        &self,
+        name: &Label,
+        before: Option<&[u8]>,
+        after: Option<&[u8]>,
+    ) -> Result<bool, RegistryError>;
 
     /// Publishes the files of a folder there under the next free number, and moves the folder into the mirror.
     fn publish(

@@ -138,9 +138,9 @@ impl Registry {
         }
 
         let _lock = ModelLock::take(&folder)?;
-        // A number that a label names is taken, whatever has become of its folder.
+        // A number that a label names, or that was rejected, is taken, whatever has become of its folder.
         let labels = self.labels(&request.model).unwrap_or_default();
-        let named = labels.named.into_values().chain(labels.previous.into_values());
+        let named = labels.named.into_values().chain(labels.previous.into_values()).chain(labels.rejected.into_keys());
         let last = self.numbers(&request.model)?.into_iter().chain(named).max();
         let version = match last {
             None => Version::FIRST,

@@ -86,6 +86,25 @@ fn one_machine_publishes_and_another_lists_labels_and_verifies() {
 }
 
 #[test]
+fn a_version_that_one_machine_rejects_gets_no_label_on_another() {
+    let scene = scene();
+    let publish = ["publish", "--kind", "bert", "--task", "text-embedding", "minilm", &scene.files()];
+    scene.json("one", &publish);
+    scene.json("one", &publish);
+    scene.json("two", &["verify"]);
+    let reject = ["reject", "minilm", "2", "--reason", "fewer clicks"];
+    assert_eq!(scene.json("one", &reject)["labels"]["rejected"]["2"], "fewer clicks");
+    let refused = scene.run("two", &["label", "minilm", "stable", "2"]);
+    assert!(text(&refused.stderr).contains("fewer clicks"), "{}", text(&refused.stderr));
+    // The mirror knows it once it is in step.
+    scene.json("two", &["verify"]);
+    let mirrored = fs::read_to_string(scene.folder.path().join("two/models/minilm/labels.json")).unwrap();
+    assert!(mirrored.contains("fewer clicks"), "{mirrored}");
+    assert_eq!(scene.json("two", &["reject", "minilm", "2", "--undo"])["labels"]["rejected"], Value::Null);
+    assert_eq!(scene.json("one", &["label", "minilm", "stable", "2"])["labels"]["stable"], 2);
+}
+
+#[test]
 fn a_pull_publishes_once_whichever_machine_pulls() {
     let scene = scene();
     let source = format!("file:{}", scene.files());

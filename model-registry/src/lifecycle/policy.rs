@@ -1,6 +1,11 @@
 //! Which versions of a model a server has, beside those that labels name.
 
-use std::{collections::BTreeSet, fmt, num::NonZeroU32, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    num::NonZeroU32,
+    str::FromStr,
+};
 
 use crate::name::Version;
 
@@ -24,13 +29,14 @@ pub enum Policy {
 pub struct PolicyError(String);
 
 impl Policy {
-    /// The versions it chooses of those that are there.
-    pub fn choose(&self, there: &BTreeSet<Version>) -> BTreeSet<Version> {
+    /// The versions it chooses of those that are there: never one that was rejected.
+    pub fn choose(&self, there: &BTreeSet<Version>, rejected: &BTreeMap<Version, String>) -> BTreeSet<Version> {
+        let good = there.iter().filter(|version| !rejected.contains_key(version)).copied();
         match self {
             Self::Labels => BTreeSet::new(),
-            Self::Latest(number) => there.iter().rev().take(number.get() as usize).copied().collect(),
-            Self::All => there.clone(),
-            Self::Versions(versions) => versions & there,
+            Self::Latest(number) => good.rev().take(number.get() as usize).collect(),
+            Self::All => good.collect(),
+            Self::Versions(versions) => good.filter(|version| versions.contains(version)).collect(),
         }
     }
 }
@@ -99,10 +105,15 @@ mod tests {
     #[test]
     fn a_policy_chooses_among_what_is_there() {
         let there = versions(&[1, 9, 10]);
-        let chosen = |text: &str| text.parse::<Policy>().unwrap().choose(&there);
-        assert_eq!(chosen("labels"), versions(&[]));
-        assert_eq!(chosen("latest = 2"), versions(&[9, 10]));
-        assert_eq!(chosen("all"), there);
-        assert_eq!(chosen("versions = [1, 7]"), versions(&[1]));
+        let mut rejected = BTreeMap::new();
+        let chosen = |text: &str, rejected: &_| text.parse::<Policy>().unwrap().choose(&there, rejected);
+        assert_eq!(chosen("labels", &rejected), versions(&[]));
+        assert_eq!(chosen("latest = 2", &rejected), versions(&[9, 10]));
+        assert_eq!(chosen("all", &rejected), there);
+        assert_eq!(chosen("versions = [1, 7]", &rejected), versions(&[1]));
+        rejected.extend(versions(&[9]).into_iter().map(|version| (version, "fewer clicks".to_owned())));
+        assert_eq!(chosen("latest = 2", &rejected), versions(&[1, 10]));
+        assert_eq!(chosen("all", &rejected), versions(&[1, 10]));
+        assert_eq!(chosen("versions = [1, 9]", &rejected), versions(&[1]));
     }
 }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     disk::ModelLock,
     error::{Context as _, RegistryError},
-    labels::{Before, Change, Labels},
+    labels::{Applied, Before, Change, Labels},
     manifest::{MANIFEST, MAX_MANIFEST, Manifest},
     name::{Label, ModelName, Version},
     registry::Registry,
@@ -43,7 +43,7 @@ impl Remote {
         }
     }
 
-    /// Changes a label in the store, then in the mirror.
+    /// Changes labels in the store, then in the mirror.
     pub fn change(&self, mirror: &Registry, change: &Change<'_>) -> Result<Before, RegistryError> {
         // Nobody copies older labels to the mirror between the two.
         let folder = mirror.model_folder(change.model);
@@ -65,11 +65,11 @@ impl Remote {
         for _ in 0..ATTEMPTS {
             let (mut labels, state) = self.read_labels(change.model)?.unzip();
             let labels = labels.get_or_insert_default();
-            let (before, after) = labels.apply(change)?;
-            if after == before {
+            let Applied { before, is_changed, needs } = labels.apply(change)?;
+            if !is_changed {
                 return Ok((before, std::mem::take(labels)));
             }
-            if let Some(version) = after.named.filter(|_| change.is_new) {
+            if let Some(version) = needs {
                 self.check_usable(change.model, version)?;
             }
             let text = labels.to_text().context("writing", &key)?;
@@ -141,6 +141,7 @@ fn applicable(
     }
     let previous = wanted.previous.iter().filter(|(_, version)| is_here(**version));
     labels.previous = previous.map(|(label, version)| (label.clone(), *version)).collect();
+    labels.rejected.clone_from(&wanted.rejected);
     (labels, held)
 }
 
@@ -157,7 +158,8 @@ mod tests {
             let label = "[ab]".prop_map(|label| label.parse::<Label>().unwrap());
             proptest::collection::btree_map(label, version(), 0..3)
         };
-        (map(), map()).prop_map(|(named, previous)| Labels { named, previous })
+        let rejected = proptest::collection::btree_map(version(), "[ab]", 0..3);
+        (map(), map(), rejected).prop_map(|(named, previous, rejected)| Labels { named, previous, rejected })
     }
 
     fn version() -> impl Strategy<Value = Version> {
@@ -172,6 +174,7 @@ mod tests {
             let here: BTreeSet<Version> = here;
             let (labels, held) = applicable(&wanted, Some(&old), |version| here.contains(&version));
             prop_assert!(labels.named.values().chain(labels.previous.values()).all(|version| here.contains(version)));
+            prop_assert_eq!(&labels.rejected, &wanted.rejected);
             for (label, version) in &wanted.named {
                 if here.contains(version) {
                     prop_assert_eq!(labels.get(label), Some(*version));

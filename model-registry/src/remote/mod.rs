@@ -11,7 +11,7 @@
 //! | `listing` | what the objects' names say |
 //! | `sync`, `fetch` | bringing the folder in step: versions, then labels, then removals |
 //! | `cache` | whose folder it is, and who synchronises it |
-//! | `labels`, `publish` | changes, which go to the store |
+//! | `labels`, `experiments`, `publish` | changes, which go to the store |
 //! | `follow` | synchronising from a thread, and how far behind the folder is |
 //!
 //! ```no_run
@@ -34,6 +34,7 @@
 mod address;
 mod cache;
 mod error;
+mod experiments;
 mod fetch;
 mod follow;
 mod labels;

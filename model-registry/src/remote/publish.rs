@@ -12,7 +12,7 @@ use crate::{
     error::{Context as _, RegistryError},
     labels::{Before, Change, Labels},
     manifest::{MANIFEST, Manifest},
-    name::{ModelName, Version},
+    name::{Label, ModelName, Version},
     origin::Origin,
     registry::{Registry, VersionDir},
 };
@@ -28,6 +28,19 @@ impl Origin for Remote {
 
     fn change_label(&self, mirror: &Registry, change: &Change<'_>) -> Result<Before, RegistryError> {
         self.change(mirror, change)
+    }
+
+    fn experiment(&self, name: &Label) -> Result<Option<Vec<u8>>, RegistryError> {
+        self.read_experiment(name)
+    }
+
+    fn change_experiment(
+        &self,
+        name: &Label,
+        before: Option<&[u8]>,
+        after: Option<&[u8]>,
+    ) -> Result<bool, RegistryError> {
+        self.write_experiment(name, before, after)
     }
 
     fn publish(

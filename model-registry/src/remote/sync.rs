@@ -11,6 +11,7 @@ use std::{
 use super::{
     Remote, cache,
     error::StoreError,
+    experiments,
     fetch::{Fetch, Fetched, Unfit},
     follow::locked,
     labels,
@@ -21,7 +22,7 @@ use crate::{
     error::{Context as _, RegistryError},
     gc,
     labels::{LABELS, Labels},
-    name::{ModelName, Version},
+    name::{Label, ModelName, Version},
     registry::Registry,
 };
 
@@ -53,6 +54,8 @@ pub(super) struct Known {
     /// Versions that are here, by the state of their manifest.
     here: HashMap<(ModelName, Version), String>,
     damaged: HashMap<(ModelName, Version), (Objects, String)>,
+    /// Experiments that are here, by the state of their object.
+    experiments: HashMap<Label, String>,
 }
 
 struct Pass<'a> {
@@ -86,6 +89,8 @@ pub(super) fn run(registry: &Registry, remote: &Remote, stop: &AtomicBool) -> Re
     }
     let mut pass = Pass { registry, remote, stop, known: &mut known, done: Synced::default(), failure: None };
     pass.run(&models)?;
+    let copied = experiments::copy(registry, remote, &mut pass.known.experiments);
+    pass.note(copied)?;
     pass.failure.map_or(Ok(pass.done), Err)
 }
 

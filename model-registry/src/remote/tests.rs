@@ -292,3 +292,23 @@ fn a_mirror_that_is_opened_again_knows_how_old_it_is() {
     scene.mirror("here").sync().unwrap();
     assert!(scene.mirror("here").status().behind.is_some());
 }
+
+#[test]
+fn an_experiment_changes_in_the_store_and_follows_to_other_mirrors() {
+    let scene = scene();
+    scene.publish("{}");
+    let name: Label = "search-encoder".parse().unwrap();
+    let (here, there) = (scene.mirror("here"), scene.mirror("there"));
+    there.sync().unwrap();
+    assert!(here.registry().change_experiment(&name, None, Some(b"1")).unwrap());
+    assert_eq!(here.registry().experiments().unwrap()[&name], b"1");
+    there.sync().unwrap();
+    assert_eq!(there.registry().experiments().unwrap()[&name], b"1");
+    assert!(!there.registry().change_experiment(&name, None, Some(b"2")).unwrap());
+    assert!(there.registry().change_experiment(&name, Some(b"1"), Some(b"2")).unwrap());
+    here.sync().unwrap();
+    assert_eq!(here.registry().experiments().unwrap()[&name], b"2");
+    assert!(here.registry().change_experiment(&name, Some(b"2"), None).unwrap());
+    there.sync().unwrap();
+    assert!(there.registry().experiments().unwrap().is_empty());
+}

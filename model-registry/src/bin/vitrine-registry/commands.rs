@@ -15,7 +15,7 @@ use vitrine_registry::{
 };
 
 use crate::{
-    Cli, Command, Expected, GcArgs, LabelArgs, PublishArgs, PullArgs,
+    Cli, Command, Expected, GcArgs, LabelArgs, PublishArgs, PullArgs, RejectArgs,
     output::{self, EXIT_PROBLEM, Table, bytes},
     place::{Place, chosen},
 };
@@ -29,6 +29,7 @@ pub fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Verify { model, version } => verify(&place, model.as_ref(), *version, json),
         Command::List { model } => list(place.models(model.as_ref())?, json),
         Command::Label(args) => label(&place.registry()?, args, json),
+        Command::Reject(args) => reject(&place.registry()?, args, json),
         Command::Gc(args) => gc(&place, args, json),
     }
 }
@@ -151,7 +152,7 @@ fn verify(place: &Place, model: Option<&ModelName>, version: Option<Version>, js
 }
 
 fn list(found: Vec<StoredModel>, json: bool) -> Result<ExitCode> {
-    let mut table = Table::new(["MODEL", "VERSION", "LABELS", "KIND", "TASK", "SIZE", "PUBLISHED"]);
+    let mut table = Table::new(["MODEL", "VERSION", "LABELS", "KIND", "TASK", "SIZE", "PUBLISHED", "REJECTED"]);
     let mut models = Vec::new();
     let mut unusable = Vec::new();
     for StoredModel { model, labels, versions } in found {
@@ -167,6 +168,7 @@ fn list(found: Vec<StoredModel>, json: bool) -> Result<ExitCode> {
                 manifest.task.clone(),
                 bytes(manifest.size_bytes()),
                 manifest.created.strftime("%Y-%m-%d %H:%M").to_string(),
+                labels.rejected.get(&found.version).cloned().unwrap_or_default(),
             ]);
         }
         let bad = versions.unusable.iter();
@@ -215,6 +217,21 @@ fn label(registry: &Registry, args: &LabelArgs, json: bool) -> Result<ExitCode> 
             table.row([label.to_string(), version.to_string(), before]);
         }
         table.print();
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn reject(registry: &Registry, args: &RejectArgs, json: bool) -> Result<ExitCode> {
+    let RejectArgs { model, version, reason, .. } = args;
+    match reason {
+        Some(reason) => registry.reject(model, *version, reason)?,
+        None => registry.take_rejection_back(model, *version)?,
+    }
+    if json {
+        output::print_json(&json!({"model": model, "labels": registry.current_labels(model)?}))?;
+    } else {
+        let done = if reason.is_some() { "is rejected" } else { "is not rejected" };
+        println!("\"{model}\" version {version} {done}");
     }
     Ok(ExitCode::SUCCESS)
 }

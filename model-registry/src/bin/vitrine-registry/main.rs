@@ -64,6 +64,8 @@ enum Command {
     },
     /// Show, move or remove a label, by compare-and-set.
     Label(LabelArgs),
+    /// Take note that a version proved bad: no label is moved to it, and no server chooses it by its policy.
+    Reject(RejectArgs),
     /// Remove versions that no label names.
     Gc(GcArgs),
 }
@@ -162,6 +164,20 @@ struct LabelArgs {
     /// Remove the label.
     #[arg(long, requires = "label", conflicts_with = "version")]
     remove: bool,
+}
+
+#[derive(Args)]
+struct RejectArgs {
+    /// The model.
+    model: ModelName,
+    /// The version. No label may name it.
+    version: Version,
+    /// Why, for people.
+    #[arg(long, value_name = "TEXT", required_unless_present = "undo")]
+    reason: Option<String>,
+    /// Take the rejection back.
+    #[arg(long, conflicts_with = "reason")]
+    undo: bool,
 }
 
 #[derive(Args)]
