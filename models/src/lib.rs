@@ -13,8 +13,9 @@
 //! - [`Feature`]: what such a network may look at when an item is proposed to somebody, the same for examples and for serving.
 //! - [`PictureModel`]: a loaded version of task `image-embedding`; kinds: `cnn` ([`Cnn`]), `efficientnet-lite` ([`EfficientNetLite`]).
 //! - [`decode_picture`], [`pixels`]: from a picture's file to what such a network sees.
-//! - [`PictureGenerator`]: a loaded version of task `image-generation`; kind: `cgan` ([`Generator`], [`Discriminator`]); [`KnownPictures`]: what
+//! - [`PictureGenerator`]: a loaded version of task `image-generation`, kind `cgan` ([`Generator`], [`Discriminator`]); [`KnownPictures`]: what
 //!   it has learnt from, so that copies are known.
+//! - [`Diffusion`]: the same task, kind `stable-diffusion`: a folder of diffusers, run step by step from what [`DiffusionStart`] begins with.
 //! - [`SequenceNetwork`], [`ClickNetwork`], [`PictureNetwork`]: the same networks, to learn as well; [`Mode`], [`start`], [`cross_entropy`]: what they need for it.
 //! - [`write_golden`], [`check_golden`]: recorded rows that prove a loaded version computes what it should.
 //! - [`Products`]: inner products of a vector with many stored ones, on the same instruction sets.
@@ -38,6 +39,7 @@ mod cpu;
 mod dcn_v2;
 mod deepfm;
 mod device;
+mod diffusion;
 mod efficientnet_lite;
 mod error;
 mod features;
@@ -78,6 +80,7 @@ pub use cpu::{Isa, Products};
 pub use dcn_v2::{DcnV2, DcnV2Config};
 pub use deepfm::{DeepFm, DeepFmConfig};
 pub use device::DeviceSpec;
+pub use diffusion::{Denoising, Diffusion, DiffusionStart, DiffusionWish, PromptTokens};
 pub use efficientnet_lite::{EfficientNetLite, EfficientNetLiteConfig};
 pub use error::ModelError;
 pub use features::{Column, Feature, MOST_MET, Moment, UnknownFeature, is_met, person};
