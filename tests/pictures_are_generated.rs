@@ -8,6 +8,7 @@ use std::{io::Cursor, path::Path};
 
 use harness::{Start, TestServer, context, eventually, item, refused, stock};
 use image::{GenericImageView as _, ImageReader};
+use prost_types::{Struct, Value, value::Kind};
 use tokio_stream::StreamExt as _;
 use vitrine::v1::{
     GenerateImageRequest, GeneratedImage, GetModelVersionRequest, ImageFormat, Item, VersionState,
@@ -65,7 +66,7 @@ async fn the_same_seed_makes_the_same_pictures_and_the_next_seed_another() {
         assert_eq!(picture.dimensions(), (28, 28));
         assert_eq!((image.width, image.height, image.resized_by.as_str()), (28, 28, ""));
         assert_eq!(image.content_type, "image/png");
-        assert!((0.0..=1.0).contains(&image.discriminator_score));
+        assert!((0.0..=1.0).contains(&image.discriminator_score.unwrap()));
         let by = image.served_by.as_ref().unwrap();
         assert_eq!((by.task.as_str(), by.model.as_str(), by.version), ("image-generation", "fashion-cgan", 1));
     }
@@ -110,6 +111,23 @@ async fn an_item_has_the_class_of_its_category_and_what_has_none_is_named() {
         assert!(error.violations[0].description.contains("ankle-boot"), "{error:?}");
     }
     assert_eq!(error(&client, item("nothing")).await.code, Code::NotFound);
+    let attributes = |named: &[(&str, &str)]| {
+        let text = |text: &str| Value { kind: Some(Kind::StringValue(text.into())) };
+        let fields = named.iter().map(|(name, value)| ((*name).to_owned(), text(value))).collect();
+        GenerateImageRequest { condition: Some(Condition::Attributes(Struct { fields })), ..of("") }
+    };
+    assert_eq!(made(&client, attributes(&[("category", "dress")])).await, made(&client, of("Dress")).await);
+    for (request, field) in [
+        (attributes(&[("category", "cheese")]), "attributes.category"),
+        (attributes(&[("category", "dress"), ("colour", "blue")]), "attributes.colour"),
+        (GenerateImageRequest { condition: Some(Condition::Prompt("a dress".into())), ..of("") }, "prompt"),
+        (GenerateImageRequest { negative_prompt: "red".into(), ..of("Dress") }, "negative_prompt"),
+        (GenerateImageRequest { steps: Some(5), ..of("Dress") }, "steps"),
+        (GenerateImageRequest { guidance: Some(5.0), ..of("Dress") }, "guidance"),
+    ] {
+        let error = error(&client, request).await;
+        assert_eq!((error.code, error.violations[0].field.as_str()), (Code::InvalidArgument, field), "{error:?}");
+    }
     let error_of =
         async |reject_near_copies| error(&client, GenerateImageRequest { reject_near_copies, ..of("Dress") }).await;
     assert_eq!(error_of(f64::NAN).await.violations[0].field, "reject_near_copies");

@@ -26,7 +26,7 @@ pub const QUEUED_ROWS: &str = "vitrine_batch_queued_rows";
 pub const REFUSED: &str = "vitrine_batch_refused_total";
 /// Admitted requests that ended without having run to the end. By device, lane, class and reason.
 pub const ENDED: &str = "vitrine_batch_ended_total";
-/// Batches that failed. By device, lane, class and reason (`error`, `panic`).
+/// Batches that failed. By device, lane, class and reason (`error`, `panic`, `out_of_memory`).
 pub const FAILED: &str = "vitrine_batch_failed_total";
 
 /// Tells the metrics recorder what the figures mean. Call it once, after installing the recorder.

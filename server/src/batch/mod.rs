@@ -82,6 +82,9 @@ pub enum BatchError {
     /// The lane or its device is closing.
     #[error("the model is no longer loaded")]
     Unavailable,
+    /// The device had not the memory that the run takes; other batches are not affected.
+    #[error("the device has not the memory for it: {0}")]
+    OutOfMemory(String),
     /// The run failed; other batches are not affected.
     #[error("the run failed: {0}")]
     Failed(String),

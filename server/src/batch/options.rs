@@ -64,19 +64,30 @@ impl Default for LaneOptions {
 pub struct RowCost {
     /// For 0, 1, 2 … tokens.
     by_tokens: Arc<[Duration]>,
+    /// For each token more.
+    beyond: Duration,
 }
 
 impl RowCost {
     /// Tabulates `cost` for rows of up to `max_tokens` tokens; longer rows cost as much as that.
     pub fn from_fn(max_tokens: usize, cost: impl FnMut(usize) -> Duration) -> Self {
-        Self { by_tokens: (0..=max_tokens).map(cost).collect() }
+        Self { by_tokens: (0..=max_tokens).map(cost).collect(), beyond: Duration::ZERO }
+    }
+
+    /// Rows cost as much as they have tokens, of which one costs this.
+    #[must_use]
+    pub fn of_each_token(cost: Duration) -> Self {
+        Self { by_tokens: Arc::default(), beyond: cost }
     }
 
     /// The estimate for a row of `tokens` tokens; never zero.
     #[must_use]
     pub fn of(&self, tokens: usize) -> Duration {
-        let cost = self.by_tokens.get(tokens).or(self.by_tokens.last());
-        cost.copied().unwrap_or_default().max(Duration::from_nanos(1))
+        let cost = self.by_tokens.get(tokens).copied().unwrap_or_else(|| {
+            let more = (tokens + 1).saturating_sub(self.by_tokens.len()) as f64;
+            self.by_tokens.last().copied().unwrap_or_default() + self.beyond.mul_f64(more)
+        });
+        cost.max(Duration::from_nanos(1))
     }
 }
 

@@ -9,9 +9,27 @@ pub trait Runner: Send {
     /// Runs a batch; answers with one output for each row, in order. `rows` is never empty and stays within the lane's
     /// bounds.
     fn run(&mut self, rows: &[&[u32]]) -> Result<Vec<Vec<f32>>, RunError>;
+
+    /// The most rows that are worth running together, whatever the lane allows: where they are no quicker together, others
+    /// would wait longer for nothing.
+    fn most_rows(&self) -> usize {
+        usize::MAX
+    }
 }
 
 /// A batch that could not be run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct RunError(pub String);
+
+impl RunError {
+    /// Whether a run failed, or panicked, for want of memory, by what was said about it: what devices and allocators say
+    /// comes through several crates that keep nothing but the text.
+    #[must_use]
+    pub fn is_out_of_memory(text: &str) -> bool {
+        let text = text.to_ascii_lowercase();
+        ["out of memory", "out_of_memory", "memory allocation of", "capacity overflow"]
+            .iter()
+            .any(|said| text.contains(said))
+    }
+}

@@ -17,7 +17,7 @@ use super::{
     job::Job,
     metrics::{ClassMetrics, LaneMetrics},
     request::{Batch, End, LaneId, Part, Ticket},
-    runner::Runner,
+    runner::{RunError, Runner},
 };
 
 /// Starts the thread. The receiver is closed when it ends.
@@ -205,8 +205,12 @@ fn answer(parts: &[&Part<Arc<Job>>], outputs: Vec<Output>) {
 
 fn fail_batch(parts: &[&Part<Arc<Job>>], lane: &str, metrics: &ClassMetrics, reason: &'static str, text: String) {
     tracing::error!(lane, error = text, "a batch failed");
+    let (reason, error) = if RunError::is_out_of_memory(&text) {
+        ("out_of_memory", BatchError::OutOfMemory(text))
+    } else {
+        (reason, BatchError::Failed(text))
+    };
     metrics.failed(reason).increment(1);
-    let error = BatchError::Failed(text);
     for part in parts {
         part.ticket.fail(error.clone());
     }

@@ -7,6 +7,8 @@ use image::{
 };
 use vitrine::v1::ImageFormat;
 
+use super::Made;
+
 /// Of JPEG files.
 const QUALITY: u8 = 90;
 
@@ -25,19 +27,19 @@ pub struct File {
     pub content_type: &'static str,
 }
 
-/// Makes a picture of pixels: square, with 1 channel or 3.
+/// Makes a picture of that size, width and height, of what was made, which has 1 channel or 3.
 ///
 /// # Errors
-/// There are not as many pixels as a square of the side has, which is a fault of ours.
-pub fn picture(pixels: Vec<u8>, side: usize, channels: usize, size: (u32, u32)) -> Result<DynamicImage, String> {
-    let length = u32::try_from(side).map_err(|error| error.to_string())?;
+/// There are not as many pixels as its size says, which is a fault of ours.
+pub fn picture(made: Made, size: (u32, u32)) -> Result<DynamicImage, String> {
+    let Made { pixels, size: own, channels, .. } = made;
     let picture = match channels {
-        1 => GrayImage::from_raw(length, length, pixels).map(DynamicImage::from),
-        3 => RgbImage::from_raw(length, length, pixels).map(DynamicImage::from),
+        1 => GrayImage::from_raw(own.0, own.1, pixels).map(DynamicImage::from),
+        3 => RgbImage::from_raw(own.0, own.1, pixels).map(DynamicImage::from),
         _ => None,
     };
-    let picture = picture.ok_or_else(|| format!("these are not the pixels of {side} × {side} × {channels}"))?;
-    if size == (length, length) {
+    let picture = picture.ok_or_else(|| format!("these are not the pixels of {} × {} × {channels}", own.0, own.1))?;
+    if size == own {
         return Ok(picture);
     }
     Ok(picture.resize_exact(size.0, size.1, FilterType::Lanczos3))
@@ -119,8 +121,12 @@ mod tests {
 
     const NOTE: &str = "made by models/fashion-cgan/versions/1, class Dress, seed 7";
 
+    fn made(pixels: Vec<u8>, channels: usize) -> Made {
+        Made { pixels, size: (4, 4), channels, realism: None, nearest: None }
+    }
+
     fn dots(channels: usize, size: (u32, u32)) -> DynamicImage {
-        picture((0..16 * channels).map(|at| (at * 5) as u8).collect(), 4, channels, size).unwrap()
+        picture(made((0..16 * channels).map(|at| (at * 5) as u8).collect(), channels), size).unwrap()
     }
 
     #[test]
@@ -147,7 +153,7 @@ mod tests {
     #[test]
     fn a_picture_is_resized_and_pixels_of_another_size_are_none() {
         assert_eq!(dots(3, (9, 5)).into_rgb8().dimensions(), (9, 5));
-        assert!(picture(vec![0; 15], 4, 1, (4, 4)).unwrap_err().contains("4 × 4"));
-        assert!(picture(vec![0; 32], 4, 2, (4, 4)).is_err());
+        assert!(picture(made(vec![0; 15], 1), (4, 4)).unwrap_err().contains("4 × 4"));
+        assert!(picture(made(vec![0; 32], 2), (4, 4)).is_err());
     }
 }

@@ -5,22 +5,32 @@ use std::{sync::Arc, time::Instant};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status};
-use vitrine::v1::{GenerateImageRequest, GeneratedImage, ImageFormat, Item, generate_image_request::Condition};
-use vitrine_models::Wish;
+use vitrine::v1::{
+    GenerateImageRequest, GeneratedImage, ImageFormat, Placement, RequestContext, generate_image_request::Condition,
+};
 
-use super::{App, ImageStream, batch_status, context, deadline::deadline};
+use super::{
+    App, ImageStream,
+    arms::{Arms, Shown},
+    batch_status, context,
+    deadline::deadline,
+    generate_subject::{Asked, subject},
+};
 use crate::{
     check,
-    error::{Violations, internal, invalid, no_model, not_found, status, unavailable},
-    generator::{Generator, IMAGE_GENERATION, Made, file},
+    error::{Violations, internal, no_model, not_found, status, unavailable},
+    generator::{Generator, IMAGE_GENERATION, MOST_PIXELS, Made, file},
     model::{Loaded as _, Pinned},
+    serving::Shop,
 };
 
 const MAX_IMAGES: i32 = 64;
-const MAX_PIXELS: i32 = 1_024;
+const MAX_PROMPT_CHARS: usize = 2_000;
+const MAX_STEPS: i32 = 150;
+const MAX_GUIDANCE: f64 = 30.0;
 
-/// So many are asked for at a time: the first come soon, and no more than these are made for nothing.
-const STEP: usize = 4;
+/// So many pictures wait to be sent at most.
+const WAITING: usize = 4;
 
 /// Where near copies are held back, so many times as many pictures are made at most.
 const MOST_TRIES: usize = 4;
@@ -28,16 +38,18 @@ const MOST_TRIES: usize = 4;
 /// What every picture of a request is made by.
 struct Making {
     generator: Pinned<Generator>,
-    class: u32,
+    asked: Asked,
     /// Of the first picture; each of the others has the next one.
     seed: u64,
     count: usize,
-    /// Width and height.
-    size: (u32, u32),
     format: ImageFormat,
     /// Pictures that are nearer to one that was learnt from are not sent.
     reject_near_copies: f32,
     deadline: Instant,
+    /// Whom the pictures are for, and by which arms of experiments.
+    arms: Arms,
+    context: RequestContext,
+    shop: Arc<Shop>,
 }
 
 /// Makes pictures.
@@ -47,32 +59,15 @@ pub fn generate(app: &App, request: Request<GenerateImageRequest>) -> Result<Res
     let (context, shop) = context(app, request.context.as_ref())?;
     let mut violations = Violations::default();
     check::request_context(&mut violations, context);
-    for (field, value, most) in [
-        ("count", request.count, MAX_IMAGES),
-        ("width", request.width, MAX_PIXELS),
-        ("height", request.height, MAX_PIXELS),
-    ] {
-        if !(0..=most).contains(&value) {
-            violations.add(field, format!("is {value}; it must be 0 to {most}"));
-        }
-    }
-    if !(request.reject_near_copies.is_finite() && request.reject_near_copies >= 0.0) {
-        violations.add("reject_near_copies", format!("is {}; it must be 0 or more", request.reject_near_copies));
-    }
-    check::enumeration::<ImageFormat>(&mut violations, "format", request.format, "PNG, JPEG or WEBP");
-    match &request.condition {
-        None => violations.add("condition", "is required: `category` or `item_id`"),
-        Some(Condition::Category(category)) if category.trim().is_empty() => {
-            violations.add("category", "must not be empty");
-        }
-        Some(Condition::Category(category)) => check::text(&mut violations, "category", category, 1_000),
-        Some(Condition::ItemId(id)) => check::id(&mut violations, "item_id", id),
-    }
+    check(&mut violations, &request);
     violations.into_result()?;
 
     let generators = app.generators.as_ref();
     let generators = generators
         .ok_or_else(|| no_model(IMAGE_GENERATION, "`image_generator.model` of the configuration names none"))?;
+    let (mut arms, mut context) = (app.arms(&shop, context, Placement::GenerateImage)?, context.clone());
+    // Pictures have no place to say that an arm lacked its version: the report does.
+    app.choose_versions(&mut arms, &mut context);
     let selector = context.model_selector.get(IMAGE_GENERATION).map(String::as_str);
     let generator = generators.resolve(selector).map_err(|error| match selector {
         Some(selector) => not_found("model version", selector, &error.to_string()),
@@ -82,34 +77,70 @@ pub fn generate(app: &App, request: Request<GenerateImageRequest>) -> Result<Res
         let message = "reject_near_copies: the model's version does not tell how near pictures come to those that it was trained on";
         return Err(status(Code::FailedPrecondition, "DISTANCE_UNKNOWN", message));
     }
-    let class = match &request.condition {
-        Some(Condition::ItemId(id)) => {
-            let table = shop.catalog().items.read();
-            let item = table.doc(id).and_then(|doc| table.item(doc));
-            let item = item.ok_or_else(|| not_found("item", id, "check the id, or import the item first"))?;
-            class_of_item(&generator, item)
-        }
-        Some(Condition::Category(category)) => class(&generator, category),
-        None => None,
-    };
-    let class = class.ok_or_else(|| {
-        let field = if matches!(request.condition, Some(Condition::ItemId(_))) { "item_id" } else { "category" };
-        let classes = generator.classes().join(", ");
-        invalid(field, format!("is of no category that the model was trained on: {classes}"))
-    })?;
+    let asked = subject(&generator, &request, shop.catalog())?;
+    if let Some((needed, free)) = generator.lacks_memory(&asked.subject) {
+        let ((width, height), megabytes) = (asked.size, |bytes: u64| bytes >> 20);
+        let message = format!(
+            "width, height: a picture of {width} × {height} pixels takes about {} MB beside the weights, and {} MB are free; ask for a smaller one",
+            megabytes(needed),
+            megabytes(free)
+        );
+        return Err(status(Code::ResourceExhausted, "OUT_OF_MEMORY", message));
+    }
     let making = Making {
-        size: size(generator.side(), request.width, request.height),
-        class,
+        asked,
         seed: request.seed.unwrap_or_else(rand::random),
         count: usize::try_from(request.count).unwrap_or_default().max(1),
         format: request.format(),
         reject_near_copies: request.reject_near_copies as f32,
         deadline,
         generator,
+        arms,
+        context,
+        shop,
     };
-    let (sender, receiver) = mpsc::channel(STEP);
+    let (sender, receiver) = mpsc::channel(WAITING);
     tokio::spawn(making.send(sender));
     Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+}
+
+/// What is wrong whatever makes the pictures.
+fn check(violations: &mut Violations, request: &GenerateImageRequest) {
+    let pixels = MOST_PIXELS as i32;
+    for (field, value, least, most) in [
+        ("count", request.count, 0, MAX_IMAGES),
+        ("width", request.width, 0, pixels),
+        ("height", request.height, 0, pixels),
+        ("steps", request.steps.unwrap_or(1), 1, MAX_STEPS),
+    ] {
+        if !(least..=most).contains(&value) {
+            violations.add(field, format!("is {value}; it must be {least} to {most}"));
+        }
+    }
+    if !(request.reject_near_copies.is_finite() && request.reject_near_copies >= 0.0) {
+        violations.add("reject_near_copies", format!("is {}; it must be 0 or more", request.reject_near_copies));
+    }
+    if let Some(guidance) = request.guidance.filter(|guidance| !(0.0..=MAX_GUIDANCE).contains(guidance)) {
+        violations.add("guidance", format!("is {guidance}; it must be 0 to {MAX_GUIDANCE}"));
+    }
+    check::text(violations, "negative_prompt", &request.negative_prompt, MAX_PROMPT_CHARS);
+    check::enumeration::<ImageFormat>(violations, "format", request.format, "PNG, JPEG or WEBP");
+    let mut words = |field: &str, text: &str, most: usize| {
+        if text.trim().is_empty() {
+            violations.add(field, "must not be empty");
+        }
+        check::text(violations, field, text, most);
+    };
+    match &request.condition {
+        None => violations.add("condition", "is required: `category`, `item_id`, `prompt` or `attributes`"),
+        Some(Condition::Category(category)) => words("category", category, 1_000),
+        Some(Condition::Prompt(prompt)) => words("prompt", prompt, MAX_PROMPT_CHARS),
+        Some(Condition::ItemId(id)) => check::id(violations, "item_id", id),
+        Some(Condition::Attributes(attributes)) if attributes.fields.is_empty() => {
+            violations.add("attributes", "must not be empty");
+        }
+        Some(Condition::Attributes(attributes)) => check::attributes(violations, "attributes", attributes),
+    }
 }
 
 impl Making {
@@ -118,23 +149,29 @@ impl Making {
         let making = Arc::new(self);
         let (mut sent, mut tried) = (0, 0);
         while sent < making.count {
-            let step = (making.count - sent).min(STEP).min(making.most() - tried);
+            let together = making.generator.together();
+            let step = (making.count - sent).min(together).min(making.most() - tried);
             if step == 0 {
                 let _ = to.send(Err(making.too_near(sent))).await;
                 return;
             }
-            let wishes: Vec<Wish> = (tried..tried + step).map(|index| making.wish(index)).collect();
+            let seeds: Vec<u64> = (tried..tried + step).map(|index| making.seed.wrapping_add(index as u64)).collect();
             tried += step;
             let made = tokio::select! {
-                made = making.generator.make(&wishes, Some(making.deadline)) => made,
-                // The row that has not begun never will.
+                made = making.generator.make(&making.asked.subject, &seeds, Some(making.deadline)) => made,
+                // What has not begun never will.
                 () = to.closed() => return,
             };
             let files = match made {
                 Ok(made) => {
-                    let kept = wishes.into_iter().zip(made).filter(|(_, made)| !making.is_copy(made));
+                    let kept = seeds.into_iter().zip(made).filter(|(_, made)| !making.is_copy(made));
                     let (making, kept) = (Arc::clone(&making), kept.collect::<Vec<_>>());
-                    let write = move || (sent..).zip(kept).map(|(index, made)| making.image(index, made)).collect();
+                    let write = move || {
+                        if sent == 0 {
+                            making.log();
+                        }
+                        (sent..).zip(kept).map(|(index, made)| making.image(index, made)).collect()
+                    };
                     tokio::task::spawn_blocking(write).await.unwrap_or_else(|error| vec![Err(internal(error))])
                 }
                 Err(error) => vec![Err(batch_status(error))],
@@ -147,6 +184,13 @@ impl Making {
                 sent += 1;
             }
         }
+    }
+
+    /// Logs that somebody is about to be shown pictures.
+    fn log(&self) {
+        let (answer, served_by) = (rand::random(), &[self.generator.served_by()]);
+        let shown = Shown { answer, served_by, items: Vec::new(), first_position: 1 };
+        self.arms.log(&self.shop, shown, Some(&self.context));
     }
 
     /// So many are made at most.
@@ -166,64 +210,26 @@ impl Making {
         status(Code::FailedPrecondition, "NEAR_COPIES", message)
     }
 
-    fn wish(&self, index: usize) -> Wish {
-        Wish { class: self.class, seed: self.seed.wrapping_add(index as u64) }
-    }
-
     /// The answer for a picture.
-    fn image(&self, index: usize, (wish, made): (Wish, Made)) -> Result<GeneratedImage, Status> {
-        let (generator, Wish { class, seed }) = (&self.generator, wish);
-        let opened = generator.opened();
-        let named = &generator.classes()[class as usize];
-        let note = format!("Made by models/{}/versions/{}: class {named}, seed {seed}", opened.model, opened.version);
-        let picture =
-            file::picture(made.pixels, generator.side(), generator.channels(), self.size).map_err(internal)?;
+    fn image(&self, index: usize, (seed, made): (u64, Made)) -> Result<GeneratedImage, Status> {
+        let (opened, size) = (self.generator.opened(), self.asked.size);
+        let named = &self.asked.named;
+        let note = format!("Made by models/{}/versions/{}: {named}, seed {seed}", opened.model, opened.version);
+        let (own, realism, nearest) = (made.size == size, made.realism, made.nearest);
+        let picture = file::picture(made, size).map_err(internal)?;
         let file = file::write(&picture, self.format, &note).map_err(internal)?;
-        let own = (generator.side() as u32, generator.side() as u32) == self.size;
         Ok(GeneratedImage {
             index: index as i32,
             data: file.data.into(),
             content_type: file.content_type.to_owned(),
-            width: self.size.0 as i32,
-            height: self.size.1 as i32,
+            width: size.0 as i32,
+            height: size.1 as i32,
             seed,
-            discriminator_score: made.realism.into(),
-            nearest_training_distance: made.nearest.map(f64::from),
-            served_by: Some(generator.served_by()),
+            discriminator_score: realism.map(f64::from),
+            nearest_training_distance: nearest.map(f64::from),
+            served_by: Some(self.generator.served_by()),
             resized_by: if own { String::new() } else { file::RESIZED_BY.to_owned() },
+            experiments: self.arms.told(),
         })
-    }
-}
-
-/// The size that is asked for: the network's own, or, where one length is given, a square.
-fn size(side: usize, width: i32, height: i32) -> (u32, u32) {
-    let own = side as u32;
-    let given = |length: i32| u32::try_from(length).ok().filter(|length| *length > 0);
-    let (width, height) = (given(width), given(height));
-    (width.or(height).unwrap_or(own), height.or(width).unwrap_or(own))
-}
-
-/// The class of that name, however it is written.
-fn class(generator: &Generator, name: &str) -> Option<u32> {
-    let wanted = name.trim().to_lowercase();
-    (0..).zip(generator.classes()).find(|(_, class)| class.to_lowercase() == wanted).map(|(number, _)| number)
-}
-
-/// The class that is one of the item's categories, or the last part of one, as of `Clothes > Dress`.
-fn class_of_item(generator: &Generator, item: &Item) -> Option<u32> {
-    let parts = item.categories.iter().map(|category| category.rsplit('>').next().unwrap_or(category));
-    item.categories.iter().map(String::as_str).chain(parts).find_map(|name| class(generator, name))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_length_makes_a_square_and_none_the_networks_own() {
-        assert_eq!(size(28, 0, 0), (28, 28));
-        assert_eq!(size(28, 100, 0), (100, 100));
-        assert_eq!(size(28, 0, 64), (64, 64));
-        assert_eq!(size(28, 100, 64), (100, 64));
     }
 }

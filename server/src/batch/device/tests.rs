@@ -15,8 +15,8 @@ const LONG: Duration = Duration::from_mins(1);
 /// What the test tells a run to do once it has begun.
 enum Order {
     Answer,
-    Panic,
-    Fail,
+    Panic(&'static str),
+    Fail(&'static str),
     AnswerShort,
 }
 
@@ -34,8 +34,8 @@ impl Runner for Model {
         match self.orders.recv().unwrap() {
             Order::Answer => Ok(outputs.collect()),
             Order::AnswerShort => Ok(outputs.skip(1).collect()),
-            Order::Fail => Err(RunError("out of memory".to_owned())),
-            Order::Panic => panic!("index out of bounds"),
+            Order::Fail(text) => Err(RunError(text.to_owned())),
+            Order::Panic(text) => panic!("{text}"),
         }
     }
 }
@@ -118,9 +118,11 @@ async fn rows_come_back_in_order_though_the_request_was_split() {
 async fn a_panic_and_an_error_fail_their_own_batch_only() {
     let device = device();
     let (lane, remote) = open(&device);
-    for (order, text) in
-        [(Order::Panic, "index out of bounds"), (Order::Fail, "out of memory"), (Order::AnswerShort, "0 outputs")]
-    {
+    for (order, text) in [
+        (Order::Panic("index out of bounds"), "index out of bounds"),
+        (Order::Fail("the device is lost"), "the device is lost"),
+        (Order::AnswerShort, "0 outputs"),
+    ] {
         let failing = interactive(&lane, 1);
         remote.began();
         let waiting = interactive(&lane, 2);
@@ -130,6 +132,31 @@ async fn a_panic_and_an_error_fail_their_own_batch_only() {
         assert!(reason.contains(text), "{reason}");
         assert_eq!(waiting.await, Ok(vec![vec![2.0]]));
         remote.began();
+    }
+}
+
+#[tokio::test]
+async fn a_batch_that_lacks_memory_says_so_and_the_model_and_its_neighbours_go_on() {
+    let device = device();
+    let ((lane, remote), (other, others)) = (open(&device), open(&device));
+    for order in [
+        Order::Fail("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")"),
+        Order::Panic("capacity overflow"),
+        Order::Panic("memory allocation of 274877906944 bytes failed"),
+    ] {
+        let failing = interactive(&lane, 1);
+        remote.began();
+        let neighbour = interactive(&other, 2);
+        remote.orders.send(order).unwrap();
+        let Err(BatchError::OutOfMemory(reason)) = failing.await else { panic!("the batch should have failed") };
+        assert!(!reason.is_empty());
+        others.orders.send(Order::Answer).unwrap();
+        assert_eq!(neighbour.await, Ok(vec![vec![2.0]]));
+        let next = interactive(&lane, 3);
+        remote.began();
+        remote.orders.send(Order::Answer).unwrap();
+        assert_eq!(next.await, Ok(vec![vec![3.0]]), "the next one runs");
+        others.began();
     }
 }
 
