@@ -1,5 +1,6 @@
 //! Real clients in other languages against the real server: generated from the `.proto` files, or written for another
-//! server that speaks the Open Inference Protocol. Their packages come from PyPI and npm, once for all runs.
+//! server that speaks the Open Inference Protocol; and the statistics of other languages beside ours. Their packages come from PyPI and npm,
+//! once for all runs.
 
 #![cfg(test)]
 
@@ -12,6 +13,7 @@ use std::{
 };
 
 use harness::{Start, eventually, program};
+use serde_json::Value;
 use vitrine::inference::{ModelReadyRequest, grpc_inference_service_client::GrpcInferenceServiceClient};
 
 fn source(path: &str) -> PathBuf {
@@ -39,13 +41,18 @@ fn packages(name: &str, wanted: &Path, install: impl FnOnce(&Path)) -> PathBuf {
     folder
 }
 
-/// Python with its packages and the client that it generates.
-fn python() -> Command {
-    let requirements = source("tests/polyglot/requirements.txt");
-    let folder = packages("test-python", &requirements, |folder| {
+/// Python's packages of this list.
+fn python_packages(name: &str, requirements: &str) -> PathBuf {
+    let requirements = source(requirements);
+    packages(name, &requirements, |folder| {
         let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target"];
         run(Command::new("python3").args(pip).arg(folder).arg("--requirement").arg(&requirements));
-    });
+    })
+}
+
+/// Python with its packages and the client that it generates.
+fn python() -> Command {
+    let folder = python_packages("test-python", "tests/polyglot/requirements.txt");
     let generated = folder.join("generated");
     fs::create_dir_all(&generated).unwrap();
     let mut python = Command::new("python3");
@@ -88,4 +95,38 @@ fn node_reads_the_proto_files_itself() {
     let mut node = Command::new("node");
     node.env("NODE_PATH", folder.join("node_modules")).arg(source("tests/polyglot/storefront.js"));
     run(node.arg(&server.address).arg(source("proto")));
+}
+
+/// What `statistics_peers.json` says that SciPy and statsmodels find they do find: our statistics are compared with it.
+#[test]
+fn scipy_and_statsmodels_find_what_is_recorded_of_them() {
+    let folder = python_packages("test-python-statistics", "tests/polyglot/statistics.txt");
+    let recorded = source("server/src/experiment/statistics/tests/statistics_peers.json");
+    let script = recorded.with_extension("py");
+    let output = Command::new("python3").env("PYTHONPATH", folder).arg(script).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let recorded: Value = serde_json::from_slice(&fs::read(recorded).unwrap()).unwrap();
+    assert_alike(&found, &recorded, "");
+}
+
+/// Equal but for the last digits, in which versions of libraries may differ.
+fn assert_alike(found: &Value, recorded: &Value, path: &str) {
+    match (found, recorded) {
+        (Value::Object(found), Value::Object(recorded)) => {
+            assert!(found.keys().eq(recorded.keys()), "{path}");
+            recorded.iter().for_each(|(key, value)| assert_alike(&found[key], value, &format!("{path}.{key}")));
+        }
+        (Value::Array(found), Value::Array(recorded)) => {
+            assert_eq!(found.len(), recorded.len(), "{path}");
+            (0..)
+                .zip(found.iter().zip(recorded))
+                .for_each(|(at, (found, recorded))| assert_alike(found, recorded, &format!("{path}[{at}]")));
+        }
+        (Value::Number(one), Value::Number(two)) => {
+            let (one, two) = (one.as_f64().unwrap(), two.as_f64().unwrap());
+            assert!((one - two).abs() <= 1e-10 * two.abs(), "{path}: {one} is not {two}");
+        }
+        _ => assert_eq!(found, recorded, "{path}"),
+    }
 }
