@@ -24,6 +24,7 @@ pub mod config;
 pub mod control;
 pub mod encoder;
 pub mod error;
+pub mod experiment;
 pub mod filter;
 pub mod generator;
 mod hash;
@@ -45,6 +46,11 @@ pub mod token;
 pub mod vector;
 
 pub use run::{run, serve};
+
+/// A day in seconds.
+pub(crate) const DAY: u32 = 86_400;
+/// And in milliseconds.
+pub(crate) const DAY_MS: i64 = 86_400_000;
 
 /// An item's id, interned: dense from 0, given once in a catalog to every item id ever seen, in items or in events,
 /// and kept on disk. Indexes and histories hold these instead of strings.

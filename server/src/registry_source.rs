@@ -47,6 +47,14 @@ impl RegistrySource {
         }
     }
 
+    /// The same, made if it is a directory that is not there: who has no models may try out other things.
+    pub fn make(&self) -> Result<Registry, RegistryError> {
+        match self {
+            Self::Folder(path) => Registry::create(path),
+            Self::Mirror(mirror, _) => Ok(mirror.registry()),
+        }
+    }
+
     /// Sees to it that a version is here if it is anywhere. Waits as [`registry`](Self::registry) does.
     ///
     /// # Errors

@@ -1,12 +1,14 @@
 //! The life of a server: open what it serves, listen, and on shutdown say so, answer for a while, drain, and close.
 
 use std::{
+    collections::BTreeSet,
     fs,
     future::Future,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -20,8 +22,9 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use vitrine::{
     inference::grpc_inference_service_server::GrpcInferenceServiceServer,
     v1::{
-        catalog_service_server::CatalogServiceServer, model_service_server::ModelServiceServer,
-        privacy_service_server::PrivacyServiceServer, storefront_service_server::StorefrontServiceServer,
+        catalog_service_server::CatalogServiceServer, experiment_service_server::ExperimentServiceServer,
+        model_service_server::ModelServiceServer, privacy_service_server::PrivacyServiceServer,
+        storefront_service_server::StorefrontServiceServer,
     },
 };
 
@@ -29,9 +32,10 @@ use crate::{
     batch::{self, Devices},
     config::{Config, ModelSection},
     encoder::{Encoders, LoadEncoder},
+    experiment::Experiments,
     generator::LoadGenerator,
     image_encoder::LoadImageEncoder,
-    model::{Load, Loaded, Managed, Model, ModelOptions},
+    model::{Load, Loaded, Managed, Model, ModelOptions, Wish},
     ranker::LoadRanker,
     registry_source::RegistrySource,
     rpc::{App, MeasureLayer},
@@ -85,9 +89,11 @@ pub async fn serve(
     let load = Box::new(LoadGenerator { device: section.device });
     let generators = start(section, &config, &registry, &devices, load).context("`image_generator`: cannot start")?;
     models.extend(generators.clone().map(|model| model as Arc<dyn Managed>));
+    let experiments = Experiments::start(registry.clone()).context("cannot follow the experiments")?;
     let data_dir = config.data_dir.clone();
     let (texts, pictures) = (Arc::clone(&encoders), image_encoders.clone());
     let shops = tokio::task::spawn_blocking(move || Shops::open(&data_dir, &texts, pictures.as_ref())).await??;
+    tokio::spawn(tidy(Arc::downgrade(&shops), config.experiments.keep_exposures));
     let queries = Arc::new(Semaphore::new(config.limits.max_concurrent_queries));
     let ready = Arc::new(AtomicBool::new(true));
     let app = App {
@@ -100,10 +106,13 @@ pub async fn serve(
         sequencers,
         rankers,
         generators,
+        experiments,
+        shadows: Arc::new(Semaphore::new(SHADOWS)),
         tokens: Arc::new(tokens),
         queries,
         ready: Arc::clone(&ready),
     };
+    tokio::spawn(load_arms(Arc::downgrade(&app.experiments), Arc::clone(&app.models)));
     let (config, shops, models) = (Arc::clone(&app.config), Arc::clone(&app.shops), Arc::clone(&app.models));
 
     let (stop_metrics, metrics_stopped) = oneshot::channel::<()>();
@@ -144,6 +153,7 @@ pub async fn serve(
         )
         .add_service(CatalogServiceServer::new(app.clone()).max_decoding_message_size(limit))
         .add_service(ModelServiceServer::new(app.clone()).max_decoding_message_size(limit))
+        .add_service(ExperimentServiceServer::new(app.clone()).max_decoding_message_size(limit))
         .add_service(PrivacyServiceServer::new(app.clone()).max_decoding_message_size(limit))
         .add_service(GrpcInferenceServiceServer::new(app).max_decoding_message_size(limit))
         .serve_with_incoming_shutdown(incoming, async move { _ = draining.await });
@@ -176,6 +186,54 @@ pub async fn serve(
     Ok(())
 }
 
+/// How often it is seen to that versions of running experiments are loaded.
+const SEE_TO_VERSIONS: Duration = Duration::from_secs(2);
+
+/// Loads the versions that arms of running experiments name by their numbers, on this server as on that where the experiment was started. (Those
+/// that a label names are loaded for its sake.) What cannot be loaded is asked for again when the experiment changes.
+async fn load_arms(experiments: Weak<Experiments>, models: Arc<[Arc<dyn Managed>]>) {
+    let mut asked = BTreeSet::new();
+    loop {
+        tokio::time::sleep(SEE_TO_VERSIONS).await;
+        let Some(all) = experiments.upgrade().map(|experiments| experiments.all()) else { return };
+        for running in all.values().filter(|running| running.is_running()) {
+            for (task, selector) in running.experiment.arms.iter().flat_map(|arm| &arm.models) {
+                let model = models.iter().find(|model| model.task() == task && !model.has(selector));
+                let (Some(model), Ok(version)) = (model.cloned(), selector.parse()) else { continue };
+                if asked.insert((running.id.clone(), running.experiment.revision, task.clone(), version)) {
+                    let experiment = running.id.clone();
+                    tokio::spawn(async move {
+                        let wish = Wish::Loaded { version, unload_first: false };
+                        if let Err(refused) = model.wish(wish).await {
+                            tracing::warn!(%refused, experiment, "a version of a running experiment is not loaded");
+                        }
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// How many shadows of experiments answer at the same time.
+const SHADOWS: usize = 2;
+/// How often what experiments have shown is brought to the disk.
+const TIDY: Duration = Duration::from_secs(5);
+
+/// Brings what experiments have shown to the disk, and forgets what is old.
+async fn tidy(shops: Weak<Shops>, keep: Duration) {
+    loop {
+        tokio::time::sleep(TIDY).await;
+        let Some(shops) = shops.upgrade() else { return };
+        let tidied = tokio::task::spawn_blocking(move || {
+            let now_ms = jiff::Timestamp::now().as_millisecond();
+            shops.list().iter().try_for_each(|shop| shop.exposures().tidy(keep, now_ms))
+        });
+        if let Ok(Err(error)) = tidied.await {
+            tracing::warn!(%error, "what experiments have shown was not brought to the disk");
+        }
+    }
+}
+
 /// The health of the server as a whole, and of each service by its name.
 async fn set_health(health: &HealthReporter, status: ServingStatus) {
     let services = [
@@ -183,6 +241,7 @@ async fn set_health(health: &HealthReporter, status: ServingStatus) {
         <StorefrontServiceServer<App> as NamedService>::NAME,
         <CatalogServiceServer<App> as NamedService>::NAME,
         <ModelServiceServer<App> as NamedService>::NAME,
+        <ExperimentServiceServer<App> as NamedService>::NAME,
         <PrivacyServiceServer<App> as NamedService>::NAME,
         <GrpcInferenceServiceServer<App> as NamedService>::NAME,
     ];

@@ -19,6 +19,9 @@ pub const EVENTS: &str = "vitrine_events_total";
 /// Attribution tokens that were not good, by `reason`.
 pub const BAD_ATTRIBUTION: &str = "vitrine_bad_attribution_tokens_total";
 
+/// Answers of experiments that were shown and could not be logged.
+pub const EXPOSURES_LOST: &str = "vitrine_exposures_lost_total";
+
 /// How often what histograms were given goes into their buckets: until then, every number takes memory.
 const UPKEEP: Duration = Duration::from_secs(5);
 

@@ -4,7 +4,8 @@ use vitrine::v1::{Advertise, Money};
 
 use super::money::Micros;
 use super::pace::Purse;
-use super::{DAY_MS, Ledger, day};
+use super::{Ledger, day};
+use crate::DAY_MS;
 use crate::error::Violations;
 use crate::filter::Filter;
 use crate::{check, control::rule};

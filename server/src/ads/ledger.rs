@@ -191,7 +191,7 @@ mod tests {
 
     use super::*;
 
-    const NOW: i64 = 1_000 * super::super::DAY_MS;
+    const NOW: i64 = 1_000 * crate::DAY_MS;
 
     fn event(kind: EventType, answer: u64, item: &str, price: i64) -> Event {
         let ad = ServedAd { campaign: "spring".into(), price_micros: price, ..ServedAd::default() };
@@ -231,7 +231,7 @@ mod tests {
     fn a_click_is_charged_once_for_each_answer() {
         let (mut ledger, controls) = (Ledger::default(), controls(None, None));
         assert_eq!(record(&mut ledger, &controls, NOW, &[(1, 500), (1, 500), (2, 300)]), [500, 0, 300]);
-        assert_eq!(record(&mut ledger, &controls, NOW + super::super::DAY_MS, &[(2, 300)]), [0]);
+        assert_eq!(record(&mut ledger, &controls, NOW + crate::DAY_MS, &[(2, 300)]), [0]);
         assert_eq!((ledger.spent("spring"), ledger.shown("spring").clicks), (Micros(800), 2));
     }
 
@@ -239,7 +239,7 @@ mod tests {
     fn budgets_are_not_passed_by_a_single_millionth() {
         let (mut ledger, controls) = (Ledger::default(), controls(Some("0.002"), Some("0.0012")));
         assert_eq!(record(&mut ledger, &controls, NOW, &[(1, 500), (2, 500), (3, 500), (4, 500)]), [500, 500, 200, 0]);
-        let tomorrow = NOW + super::super::DAY_MS;
+        let tomorrow = NOW + crate::DAY_MS;
         assert_eq!(record(&mut ledger, &controls, tomorrow, &[(5, 500), (6, 500)]), [500, 300]);
         assert_eq!(ledger.spent("spring"), Micros(2_000));
     }

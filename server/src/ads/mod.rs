@@ -24,10 +24,7 @@ pub use ledger::{Charges, Ledger};
 pub use market::Market;
 pub use money::Micros;
 
-/// A day, in milliseconds. An advertisement is good for that long.
-pub const DAY_MS: i64 = 86_400_000;
-
 /// Days since 1970 (UTC).
 pub fn day(millis: i64) -> i64 {
-    millis.div_euclid(DAY_MS)
+    millis.div_euclid(crate::DAY_MS)
 }

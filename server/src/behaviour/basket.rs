@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::BehaviourOptions;
 use super::recent::{Recent, Timed};
-use crate::Doc;
-
-const DAY: u32 = 86_400;
+use crate::{DAY, Doc};
 
 /// An order, numbered from 0 in the sequence in which they were first seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

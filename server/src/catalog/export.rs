@@ -28,6 +28,27 @@ impl Catalog {
         self.pages(Records::Events, times)
     }
 
+    /// Every event that was recorded from a time on (unix milliseconds), with its own time.
+    pub fn timed_events(
+        self: &Arc<Self>,
+        from_ms: i64,
+    ) -> Result<impl Iterator<Item = Result<Vec<(i64, Event)>, LogError>>, LogError> {
+        let mut pages = self.events(i64::MIN..i64::MAX);
+        // Records are in the order of their recording.
+        let (mut before, mut from) = (0, pages.until.0);
+        while before < from {
+            let middle = before + (from - before) / 2;
+            let record = self.state.log.read(Seq(middle), 1, &Records::All)?.pop();
+            if record.is_none_or(|record| record.recorded_ms >= from_ms) {
+                from = middle;
+            } else {
+                before = middle + 1;
+            }
+        }
+        pages.at = Seq(before);
+        Ok(std::iter::from_fn(move || pages.timed()))
+    }
+
     /// Every event of one person.
     pub fn events_of(self: &Arc<Self>, who: Who) -> EventPages {
         self.pages(Records::Of(who), i64::MIN..i64::MAX)
@@ -44,6 +65,14 @@ impl Iterator for EventPages {
     type Item = Result<Vec<Event>, LogError>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        let page = self.timed()?;
+        Some(page.map(|page| page.into_iter().map(|(_, event)| event).collect()))
+    }
+}
+
+impl EventPages {
+    /// The next page, each event with its time in unix milliseconds.
+    fn timed(&mut self) -> Option<Result<Vec<(i64, Event)>, LogError>> {
         while self.at < self.until {
             let records = match self.catalog.state.log.read(self.at, PAGE, &self.which) {
                 Ok(records) => records,
@@ -54,7 +83,7 @@ impl Iterator for EventPages {
             };
             let until = self.until;
             self.at = records.last().map_or(until, |record| record.seq);
-            let page: Vec<Event> = records
+            let page: Vec<(i64, Event)> = records
                 .into_iter()
                 .take_while(|record| record.seq <= until)
                 .filter_map(|record| match record.change {
@@ -62,7 +91,6 @@ impl Iterator for EventPages {
                     _ => None,
                 })
                 .filter(|(time, _)| self.times.contains(time))
-                .map(|(_, event)| event)
                 .collect();
             if !page.is_empty() {
                 return Some(Ok(page));

@@ -28,8 +28,8 @@ pub fn item(violations: &mut Violations, path: &str, item: &Item, now_ms: i64) {
     if let Some(price) = &item.price {
         money(violations, &field("price"), price);
     }
-    if let Some(attributes) = &item.attributes {
-        item_attributes(violations, &field("attributes"), attributes);
+    if let Some(fields) = &item.attributes {
+        attributes(violations, &field("attributes"), fields);
     }
     if let Some(created) = &item.created {
         time(violations, &field("created"), created, now_ms);
@@ -49,8 +49,8 @@ fn texts(violations: &mut Violations, field: &str, values: &[String], limit: usi
     }
 }
 
-/// Attributes of items are what can be searched and filtered: texts, numbers, booleans, and lists of one of them.
-fn item_attributes(violations: &mut Violations, field: &str, attributes: &Struct) {
+/// Attributes are what can be searched and filtered: texts, numbers, booleans, and lists of one of them.
+pub fn attributes(violations: &mut Violations, field: &str, attributes: &Struct) {
     if attributes.fields.len() > MAX_ATTRIBUTES {
         let count = attributes.fields.len();
         violations.add(field, format!("has {count} keys; at most {MAX_ATTRIBUTES} are allowed"));

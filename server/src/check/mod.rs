@@ -7,11 +7,12 @@ use tonic::Status;
 use vitrine::v1::{Event, EventType, Money, RequestContext};
 
 use crate::{
-    catalog::CatalogId, encoder::TEXT_EMBEDDING, error::Violations, filter::Filter, generator::IMAGE_GENERATION,
-    image_encoder::IMAGE_EMBEDDING, log::ControlId, ranker::CTR_RANKING, sequence::SEQUENCE_RECOMMENDATION,
+    DAY_MS, catalog::CatalogId, encoder::TEXT_EMBEDDING, error::Violations, filter::Filter,
+    generator::IMAGE_GENERATION, image_encoder::IMAGE_EMBEDDING, log::ControlId, ranker::CTR_RANKING,
+    sequence::SEQUENCE_RECOMMENDATION,
 };
 
-pub use item::item;
+pub use item::{attributes, item};
 
 /// The tasks whose versions a request may select.
 const TASKS: [&str; 5] = [TEXT_EMBEDDING, IMAGE_EMBEDDING, SEQUENCE_RECOMMENDATION, CTR_RANKING, IMAGE_GENERATION];
@@ -21,7 +22,6 @@ const MAX_TEXT_CHARS: usize = 10_000;
 /// A hundred advertisements fit, with the longest names.
 pub const MAX_TOKEN_CHARS: usize = 32_000;
 const MAX_EVENT_ITEMS: usize = 1_000;
-const DAY_MS: i64 = 86_400_000;
 
 /// Parses `catalogs/{catalog}`; its absence is an error of `field`.
 pub fn catalog_name(field: &str, name: &str) -> Result<CatalogId, Status> {
@@ -98,11 +98,15 @@ pub fn request_context(violations: &mut Violations, context: &RequestContext) {
     ] {
         optional_id(violations, field, value);
     }
-    for task in context.model_selector.keys() {
-        if !TASKS.contains(&task.as_str()) {
-            let description = format!("names the task {}; this server knows {}", quoted(task), TASKS.join(", "));
-            violations.add("context.model_selector", description);
-        }
+    for name in context.model_selector.keys() {
+        task(violations, "context.model_selector", name);
+    }
+}
+
+/// A task whose versions can be selected.
+pub fn task(violations: &mut Violations, field: &str, task: &str) {
+    if !TASKS.contains(&task) {
+        violations.add(field, format!("names the task {}; this server knows {}", quoted(task), TASKS.join(", ")));
     }
 }
 

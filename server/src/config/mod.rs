@@ -59,6 +59,7 @@ pub struct Config {
     pub image_generator: ModelSection,
     pub search: Search,
     pub recommend: Recommend,
+    pub experiments: Experiments,
     pub tokens: Tokens,
     pub shutdown: Shutdown,
 }
@@ -173,6 +174,15 @@ pub enum FusionMethod {
     Linear,
     /// By scores scaled by mean and standard deviation.
     DistributionBased,
+}
+
+/// `[experiments]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Experiments {
+    #[serde(deserialize_with = "duration")]
+    pub keep_exposures: Duration,
 }
 
 /// `[tokens]`

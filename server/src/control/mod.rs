@@ -10,6 +10,7 @@ pub mod rule;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
@@ -65,23 +66,19 @@ impl Controls {
         self.rules.iter().find(|rule| rule.name == name)
     }
 
-    /// What those mean that apply at `placement` now, to a search for `query` if it is one for a text. `allowed` are the
-    /// items that may be shown without them.
-    pub fn rules(
-        &self,
-        placement: Placement,
-        query: Option<&str>,
-        now_ms: i64,
-        table: &Table,
-        allowed: &RoaringBitmap,
-    ) -> Rules {
+    /// What those mean that apply. `allowed` are the items that may be shown without them.
+    pub fn rules(&self, asking: &Asking<'_>, table: &Table, allowed: &RoaringBitmap) -> Rules {
+        let &Asking { placement, query, now_ms, ref without } = asking;
         let mut rules = Rules::default();
         if self.rules.is_empty() {
             return rules;
         }
         let query = query.map(Phrase::new);
-        let applying: Vec<&Rule> =
-            self.rules.iter().filter(|rule| rule.applies(placement, query.as_ref(), now_ms)).collect();
+        let applying: Vec<&Rule> = self
+            .rules
+            .iter()
+            .filter(|rule| rule.applies(placement, query.as_ref(), now_ms) && !without.contains(rule.id()))
+            .collect();
         for rule in &applying {
             if let Action::Hide(filter) = &rule.action {
                 let hidden = table.columns().evaluate(filter) & allowed;
@@ -132,6 +129,19 @@ impl Controls {
         rules.redirect_uri = redirect.filter(|_| query.is_some()).cloned().unwrap_or_default();
         rules
     }
+}
+
+/// A request that controls may apply to.
+#[derive(Debug, Default)]
+pub struct Asking<'a> {
+    /// Where its answer is shown.
+    pub placement: Placement,
+    /// What is searched for, if it is a text.
+    pub query: Option<&'a str>,
+    /// The time, in unix milliseconds.
+    pub now_ms: i64,
+    /// Ids of controls that are left out.
+    pub without: BTreeSet<&'a str>,
 }
 
 /// What the controls mean that apply to one request.

@@ -64,6 +64,11 @@ pub enum Action {
 }
 
 impl Rule {
+    /// The last part of its name.
+    pub fn id(&self) -> &str {
+        self.name.rsplit('/').next().unwrap_or_default()
+    }
+
     /// Makes a control ready, if nothing is wrong with it.
     pub fn new(control: &Control, violations: &mut Violations) -> Option<Self> {
         let before = violations.len();
@@ -73,7 +78,7 @@ impl Rule {
         let mut placements = Vec::new();
         for (index, &number) in condition.placements.iter().enumerate() {
             match Placement::try_from(number) {
-                Ok(Placement::Unspecified) | Err(_) => violations.add(
+                Ok(Placement::Unspecified | Placement::GenerateImage) | Err(_) => violations.add(
                     format!("control.condition.placements[{index}]"),
                     format!("is {number}; it must be a placement, as PLACEMENT_SEARCH"),
                 ),

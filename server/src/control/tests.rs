@@ -36,7 +36,11 @@ fn boost(name: &str, brand: &str, strength: f64) -> Control {
 fn rules(controls: impl IntoIterator<Item = Control>, query: Option<&str>) -> Rules {
     let stored = controls.into_iter().map(|control| (control.name.as_str().into(), Arc::new(control))).collect();
     let table = table();
-    Controls::new(Arc::new(stored)).rules(Placement::Search, query, NOW, &table, table.servable())
+    Controls::new(Arc::new(stored)).rules(
+        &Asking { placement: Placement::Search, query, now_ms: NOW, ..Asking::default() },
+        &table,
+        table.servable(),
+    )
 }
 
 #[test]

@@ -68,7 +68,7 @@ impl From<BatchError> for EncoderError {
             BatchError::QueueFull { retry_after } => Self::Overloaded { retry_after },
             BatchError::DeadlineExceeded => Self::DeadlineExceeded,
             BatchError::Unavailable => Self::NotLoaded { detail: error.to_string() },
-            BatchError::TooLarge { .. } => Self::Failed { detail: error.to_string() },
+            BatchError::TooLarge { .. } | BatchError::OutOfMemory(_) => Self::Failed { detail: error.to_string() },
             BatchError::Failed(detail) => Self::Failed { detail },
         }
     }

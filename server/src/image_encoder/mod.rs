@@ -74,9 +74,14 @@ impl ImageEncoder {
     ///
     /// # Errors
     /// See [`EncoderError`].
-    pub async fn embed_query(&self, rows: Vec<Row>, deadline: Option<Instant>) -> Result<Vec<f32>, EncoderError> {
+    pub async fn embed_query(
+        &self,
+        rows: Vec<Row>,
+        class: Class,
+        deadline: Option<Instant>,
+    ) -> Result<Vec<f32>, EncoderError> {
         let count = rows.len().max(1) as f32;
-        let outputs = self.opened.lane.run(rows, Class::Interactive, deadline).await?;
+        let outputs = self.opened.lane.run(rows, class, deadline).await?;
         let mut mean = vec![0.0; self.dimensions];
         for output in &outputs {
             mean.iter_mut().zip(output).for_each(|(mean, number)| *mean += number / count);

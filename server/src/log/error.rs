@@ -50,7 +50,7 @@ pub enum LogError {
 
 impl LogError {
     /// Sorts an error of SQLite.
-    pub(super) fn sqlite(path: &std::path::Path, error: rusqlite::Error) -> Self {
+    pub(crate) fn sqlite(path: &std::path::Path, error: rusqlite::Error) -> Self {
         let path = path.to_path_buf();
         let extended = error.sqlite_error().map(|error| error.extended_code);
         match error.sqlite_error_code() {

@@ -174,7 +174,7 @@ pub enum Records {
 }
 
 /// One person. An event that names a user and a visitor is the user's.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Who {
     /// The known user of that id.
     User(String),

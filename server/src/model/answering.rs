@@ -78,6 +78,12 @@ impl<L: Loaded> Answering<L> {
         Ok(pinned)
     }
 
+    /// Whether `selector` leads to a version.
+    pub fn has(&self, selector: &str) -> bool {
+        self.labels.contains_key(selector)
+            || selector.parse().is_ok_and(|number: u32| self.versions.contains_key(&number))
+    }
+
     fn select(&self, selector: &str) -> Option<Pinned<L>> {
         if let Some(loaded) = self.labels.get(selector) {
             return Some(Pinned { loaded: Arc::clone(loaded), label: selector.to_owned() });

@@ -10,12 +10,17 @@ const RESERVE: u64 = 256 << 20;
 /// The memory that versions on `device` may take together, in bytes, when they take `used` now: what is free, and no more
 /// than `budget` (0: no such bound).
 pub(super) fn allowed(device: DeviceSpec, budget: u64, used: u64) -> u64 {
+    let bound = if budget == 0 { u64::MAX } else { budget };
+    free(device).map_or(bound, |free| bound.min(used.saturating_add(free)))
+}
+
+/// What `device` has left for whoever asks now, in bytes, beside what stays free whatever happens. `None` where it does not say.
+pub fn free(device: DeviceSpec) -> Option<u64> {
     let free = match device {
         DeviceSpec::Cpu => free_memory(),
         DeviceSpec::Cuda(_) => device.free_memory(),
     };
-    let bound = if budget == 0 { u64::MAX } else { budget };
-    free.map_or(bound, |free| bound.min(used.saturating_add(free.saturating_sub(RESERVE))))
+    free.map(|free| free.saturating_sub(RESERVE))
 }
 
 /// What the system could give without swapping, in bytes: the least of what the machine and our control group leave.

@@ -7,12 +7,12 @@
 //!
 //! - [`served`]: what is loaded, for those who ask. `answering`: which version answers for what.
 //! - [`lifecycle`]: the thread that decides. `loader`: the thread that loads.
-//! - [`states`]: what is done with each version. [`options`]: what an operator sets. `memory`: what there is room for.
+//! - [`states`]: what is done with each version. [`options`]: what an operator sets. [`memory`]: what there is room for.
 
 pub mod answering;
 pub mod lifecycle;
 mod loader;
-mod memory;
+pub mod memory;
 pub mod options;
 pub mod served;
 pub mod states;

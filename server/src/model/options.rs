@@ -5,10 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use vitrine_models::DeviceSpec;
 use vitrine_registry::lifecycle::Policy;
 
-use crate::{
-    batch::{LaneOptions, RowCost},
-    registry_source::RegistrySource,
-};
+use super::Ready;
+use crate::{batch::LaneOptions, registry_source::RegistrySource};
 
 /// Which model's versions run, where, and within which bounds.
 #[derive(Clone, Debug)]
@@ -59,14 +57,15 @@ impl Default for ModelOptions {
 }
 
 impl ModelOptions {
-    /// The bounds of a version whose longest row has `max_tokens`. The queue holds that many rows of that length.
-    pub(super) fn lane_options(&self, max_tokens: usize, cost: RowCost) -> LaneOptions {
+    /// The bounds of a version. The queue holds that many rows of the length of its longest.
+    pub(super) fn lane_options<L>(&self, ready: &Ready<L>) -> LaneOptions {
+        let max_tokens = ready.max_tokens;
         LaneOptions {
-            max_batch_rows: self.max_batch_rows,
+            max_batch_rows: self.max_batch_rows.min(ready.runner.most_rows()),
             max_batch_tokens: self.max_batch_tokens.max(max_tokens),
             max_queue_rows: self.max_queue_rows,
             max_queue_tokens: self.max_queue_rows.saturating_mul(max_tokens),
-            cost,
+            cost: ready.cost.clone(),
         }
     }
 }

@@ -118,6 +118,12 @@ pub trait Managed: Send + Sync {
     /// Its name in the registry.
     fn name(&self) -> &str;
 
+    /// What it is for.
+    fn task(&self) -> &'static str;
+
+    /// Whether a version answers here for this label, or of this number.
+    fn has(&self, selector: &str) -> bool;
+
     /// What each label answers with here.
     fn labels(&self) -> BTreeMap<String, u32>;
 
@@ -141,6 +147,14 @@ pub trait Managed: Send + Sync {
 impl<L: Loaded> Managed for Model<L> {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn task(&self) -> &'static str {
+        L::TASK
+    }
+
+    fn has(&self, selector: &str) -> bool {
+        self.answering.load().has(selector)
     }
 
     fn labels(&self) -> BTreeMap<String, u32> {

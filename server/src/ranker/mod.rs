@@ -88,7 +88,7 @@ impl Ranker {
         deadline: Option<Instant>,
     ) -> Result<Vec<Vec<(String, f32)>>, BatchError> {
         let without = rows.iter().flat_map(|(row, _)| self.without_each(row)).collect();
-        let chances = self.chances(without, deadline).await?;
+        let chances = self.chances(without, Class::Interactive, deadline).await?;
         let of_rows = rows.iter().zip(chances.chunks(self.features.len().max(1)));
         let strongest = of_rows.map(|((_, chance), without)| {
             let shares = self.features.iter().zip(without);
@@ -105,8 +105,13 @@ impl Ranker {
     ///
     /// # Errors
     /// See [`BatchError`].
-    pub async fn chances(&self, rows: Vec<Row>, deadline: Option<Instant>) -> Result<Vec<f32>, BatchError> {
-        let outputs = self.opened.lane.run(rows, Class::Interactive, deadline).await?;
+    pub async fn chances(
+        &self,
+        rows: Vec<Row>,
+        class: Class,
+        deadline: Option<Instant>,
+    ) -> Result<Vec<f32>, BatchError> {
+        let outputs = self.opened.lane.run(rows, class, deadline).await?;
         Ok(outputs.into_iter().map(|output| output.first().copied().unwrap_or_default()).collect())
     }
 }

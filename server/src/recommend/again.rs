@@ -8,10 +8,8 @@ use vitrine::v1::EventType;
 
 use super::RecommendOptions;
 use super::candidates::Candidates;
-use crate::Doc;
 use crate::behaviour::Entry;
-
-const DAY: u32 = 86_400;
+use crate::{DAY, Doc};
 
 /// The days on which an item was bought.
 struct Days {

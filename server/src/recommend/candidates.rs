@@ -35,6 +35,10 @@ pub enum Source {
 }
 
 impl Source {
+    /// Those that propose something to a person.
+    pub const OF_PEOPLE: [Self; 6] =
+        [Self::Next, Self::Follows, Self::Together, Self::Similar, Self::Again, Self::Popular];
+
     /// Its name among the stages of an answer.
     pub fn stage(self) -> &'static str {
         match self {

@@ -5,8 +5,7 @@ use vitrine::v1::{Event, EventResult, EventStatus, FeedbackRequest, FeedbackResp
 
 use super::{App, log_status, now_ms};
 use crate::{
-    ads::DAY_MS,
-    check,
+    DAY_MS, check,
     error::{Violations, invalid},
     log::{Appended, Change},
     telemetry,

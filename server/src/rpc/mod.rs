@@ -11,7 +11,7 @@ use std::{
 use prost_types::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_stream::Stream;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 use vitrine::v1::{
     Event, FeedbackRequest, FeedbackResponse, GenerateImageRequest, GeneratedImage, Item, ItemView, RecommendRequest,
     RecommendResponse, RequestContext, SearchRequest, SearchResponse, ServedBy,
@@ -25,6 +25,7 @@ use crate::{
     config::Config,
     encoder::{EncoderError, Encoders},
     error::{self, exhausted, internal, invalid, no_model, not_found, out_of_time, unavailable},
+    experiment::Experiments,
     generator::Generators,
     image_encoder::{IMAGE_EMBEDDING, ImageEncoders},
     log::LogError,
@@ -41,11 +42,15 @@ use crate::{
 
 mod advertised;
 mod alike;
+mod arms;
 mod catalog;
 mod control;
 mod deadline;
+mod experiment;
+mod experiment_fields;
 mod feedback;
 mod generate;
+mod generate_subject;
 mod import;
 mod inference;
 mod measure;
@@ -83,6 +88,10 @@ pub struct App {
     pub rankers: Option<Arc<Rankers>>,
     /// The loaded generators of pictures, if there is a model for it.
     pub generators: Option<Arc<Generators>>,
+    /// The experiments that decide what answers.
+    pub experiments: Arc<Experiments>,
+    /// Bounds what shadows of experiments do at the same time.
+    pub shadows: Arc<Semaphore>,
     /// Makes and checks tokens.
     pub tokens: Arc<Tokens>,
     /// Bounds the searches and recommendations that run at the same time.
@@ -157,9 +166,15 @@ impl App {
         permit.map_err(|_| out_of_time())?.map_err(internal)
     }
 
-    /// The token that ties events to an answer.
+    /// How long a token ties events to its answer, in milliseconds.
+    fn attribution_ttl_ms(&self) -> i64 {
+        self.config.tokens.attribution_ttl.as_millis() as i64
+    }
+
+    /// The token that ties events to the answer of that number.
     fn attribution(
         &self,
+        answer: u64,
         shop: &Shop,
         served_by: &[ServedBy],
         served: &[&str],
@@ -168,7 +183,7 @@ impl App {
     ) -> String {
         self.tokens.attribution(&Attribution {
             catalog: shop.catalog().id.as_str().to_owned(),
-            request_id: rand::random(),
+            request_id: answer,
             time_ms: now_ms,
             versions: served_by.iter().map(|by| format!("{}/{}", by.model, by.version)).collect(),
             list: stable_hash(served),
@@ -181,8 +196,8 @@ impl App {
         if event.attribution_token.is_empty() {
             return None;
         }
-        let ttl = self.config.tokens.attribution_ttl.as_millis() as i64;
-        let reason = match self.tokens.open_attribution(&event.attribution_token, catalog, now_ms, ttl) {
+        let ttl_ms = self.attribution_ttl_ms();
+        let reason = match self.tokens.open_attribution(&event.attribution_token, catalog, now_ms, ttl_ms) {
             Ok(attribution) => return Some(attribution),
             Err(TokenError::Forged) => "forged",
             Err(TokenError::OtherRequest) => "other_catalog",
@@ -264,6 +279,7 @@ fn batch_status(error: BatchError) -> Status {
         BatchError::QueueFull { retry_after } => exhausted("MODEL_OVERLOADED", error.to_string(), retry_after),
         BatchError::DeadlineExceeded => out_of_time(),
         BatchError::Unavailable => unavailable("MODEL_NOT_LOADED", error.to_string()),
+        BatchError::OutOfMemory(_) => error::status(Code::ResourceExhausted, "OUT_OF_MEMORY", error.to_string()),
         BatchError::TooLarge { .. } | BatchError::Failed(_) => internal(error),
     }
 }

@@ -237,9 +237,13 @@ impl App {
         let labels = registry.labels(name).map_err(registry_status)?;
         let run = self.run(name);
         let states = run.map(|run| run.states()).unwrap_or_default();
-        let with_status = |version: ModelVersion| match states.iter().find(|status| status.version == version.version) {
-            Some(status) => self.with_status(version, status),
-            None => ModelVersion { name: format!("models/{name}/versions/{}", version.version), ..version },
+        let with_status = |mut version: ModelVersion| {
+            let number = Version::new(version.version);
+            version.rejected = number.and_then(|number| labels.rejected.get(&number).cloned()).unwrap_or_default();
+            match states.iter().find(|status| status.version == version.version) {
+                Some(status) => self.with_status(version, status),
+                None => ModelVersion { name: format!("models/{name}/versions/{}", version.version), ..version },
+            }
         };
         let usable = found.usable.iter().map(|version| {
             let manifest = &version.manifest;
@@ -263,7 +267,7 @@ impl App {
             let told = with_status(version.clone());
             // In memory it is as good as it was.
             let loaded = !told.device.is_empty() && told.state() != VersionState::Loading;
-            if loaded { told } else { ModelVersion { name: told.name, ..version } }
+            if loaded { told } else { ModelVersion { name: told.name, rejected: told.rejected, ..version } }
         });
         // What serves, or should, and whose files are gone.
         let wanted: BTreeSet<u32> = labels.named.values().map(|version| version.get()).collect();
@@ -336,6 +340,7 @@ fn registry_status(error: RegistryError) -> Status {
         }
         RegistryError::LabelMoved { .. } => status(Code::Aborted, "LABEL_CHANGED", error.to_string()),
         RegistryError::NoPrevious { .. } => status(Code::FailedPrecondition, "NO_PREVIOUS", error.to_string()),
+        RegistryError::Rejected { .. } => status(Code::FailedPrecondition, "VERSION_REJECTED", error.to_string()),
         RegistryError::Unusable { .. } => status(Code::FailedPrecondition, "VERSION_UNUSABLE", error.to_string()),
         error => {
             tracing::warn!(%error, "the registry cannot be used");

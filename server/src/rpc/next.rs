@@ -8,6 +8,7 @@ use vitrine::v1::{Degraded, DegradedReason, RecommendRequest, RequestContext, re
 use super::{App, now_ms, recommend::Seen};
 use crate::{
     Doc,
+    batch::Class,
     behaviour::{History, Session, weight::is_met},
     error::not_found,
     model::{NotLoaded, Pinned},
@@ -43,7 +44,7 @@ pub async fn next(
     shop: &Shop,
     request: &RecommendRequest,
     sequencer: Option<Result<Pinned<Sequencer>, NotLoaded>>,
-    deadline: Instant,
+    (class, deadline): (Class, Instant),
 ) -> Next {
     let without = |why: String| {
         let reason = DegradedReason::SequenceModelUnavailable as i32;
@@ -66,7 +67,7 @@ pub async fn next(
     if last.known.is_empty() {
         return Next { expected: None, degraded };
     }
-    match Expected::after(last.known, &sequencer, places, request.explain, deadline).await {
+    match Expected::after(last.known, &sequencer, places, request.explain, (class, deadline)).await {
         Ok(expected) => Next { expected: Some(expected), degraded },
         Err(error) => without(error.to_string()),
     }

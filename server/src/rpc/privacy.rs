@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     check,
-    error::{Violations, invalid},
+    error::{Violations, internal, invalid},
     log::Who,
 };
 
@@ -30,7 +30,10 @@ impl PrivacyService for App {
     async fn erase_user(&self, request: Request<EraseUserRequest>) -> Result<Response<EraseUserResponse>, Status> {
         let request = request.into_inner();
         let shop = self.shop("catalog", &request.catalog)?;
-        let erased = shop.catalog().erase(who(request.person)?).await.map_err(log_status)?;
+        let who = who(request.person)?;
+        let erased = shop.catalog().erase(who.clone()).await.map_err(log_status)?;
+        let exposures = tokio::task::spawn_blocking(move || shop.exposures().erase(&who));
+        exposures.await.map_err(internal)?.map_err(log_status)?;
         Ok(Response::new(EraseUserResponse { erased_events: erased as i64 }))
     }
 }

@@ -14,7 +14,7 @@ use vitrine_models::{MOST_MET, Moment, person};
 use super::App;
 use crate::{
     Doc,
-    batch::Row,
+    batch::{Class, Row},
     behaviour::{History, weight::is_met},
     catalog::items::Table,
     error::not_found,
@@ -72,12 +72,12 @@ impl Judged {
     }
 
     /// Asks the ranker. Blocks.
-    pub fn ask(self, deadline: Instant, degraded: &mut Vec<Degraded>) -> Option<Ranked> {
+    pub fn ask(self, class: Class, deadline: Instant, degraded: &mut Vec<Degraded>) -> Option<Ranked> {
         let asked = self.rows.and_then(|(ranker, rows)| {
             if rows.is_empty() {
                 return Ok(None);
             }
-            let chances = Handle::current().block_on(ranker.chances(rows.clone(), Some(deadline)));
+            let chances = Handle::current().block_on(ranker.chances(rows.clone(), class, Some(deadline)));
             let chances = chances.map_err(|error| error.to_string())?;
             let rows = self.docs.iter().copied().zip(rows.into_iter().zip(chances.iter().copied())).collect();
             let chances = Chances::new(self.docs.iter().copied().zip(chances).collect());

@@ -1,20 +1,21 @@
 //! Recommend: checks the request, runs the pipeline on the catalog's state of this moment, and cuts a page.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use prost::Message as _;
 use roaring::RoaringBitmap;
 use rustc_hash::FxHashMap;
 use tonic::{Request, Response, Status};
 use vitrine::v1::{
-    Degraded, DegradedReason, EventType, ForSession, ItemView, Likeness, Placement, ReasonCode, RecommendRequest,
-    RecommendResponse, Recommendation, Served, ServedBy, recommend_request::Target as Asked,
+    Degraded, DegradedReason, EventType, ExposedItem, ForSession, ItemView, Likeness, Placement, ReasonCode,
+    RecommendRequest, RecommendResponse, Recommendation, Served, ServedBy, recommend_request::Target as Asked,
 };
 
 use super::{
     App,
     advertised::Advertised,
     alike::{Alike, alike},
+    arms::{Arms, Call, SHADOW_TIME, Shown},
     context,
     deadline::deadline,
     next::{Next, next, sequencer},
@@ -28,10 +29,11 @@ use super::{
 use crate::{
     Doc,
     ads::{Market, market::Audience},
+    batch::Class,
     behaviour::Session,
     catalog::items::Table,
     check, config,
-    control::Rules,
+    control::{self, Rules},
     error::{Violations, internal, not_found},
     filter::Filter,
     model::{NotLoaded, Pinned},
@@ -68,25 +70,58 @@ pub async fn recommend(app: &App, request: Request<RecommendRequest>) -> Result<
     let deadline = deadline(request.metadata(), app.config.limits.default_timeout);
     let request = request.into_inner();
     let (context, shop) = context(app, request.context.as_ref())?;
-    let checked = check_request(app, &request)?;
-    let alike = alike(app, &shop, context, &request)?;
-    let sequencer = sequencer(app, context)?;
-    let ranker = ranker(app, context, &request)?;
-    if request.validate_only {
-        return Ok(Response::new(RecommendResponse::default()));
+    let arms = app.arms(&shop, context, placement(&request))?;
+    let bound = RecommendRequest { page_size: 0, page_token: String::new(), ..request.clone() };
+    let call = Call { hash: stable_hash(bound.encode_to_vec()), answer: rand::random(), deadline };
+    let answered = answered(app, &shop, &request, &arms, call).await?;
+    for shadow in arms.shadows().into_iter().filter(|_| !request.validate_only) {
+        let (app, shop, request) = (app.clone(), Arc::clone(&shop), request.clone());
+        tokio::spawn(async move {
+            let call = Call { deadline: Instant::now() + SHADOW_TIME, ..call };
+            let answering = self::answered(&app, &shop, &request, &shadow, call);
+            shadow.cast(&app, &shop, call.answer, request.context.as_ref(), answering).await;
+        });
     }
-    let permit = app.admit_query(deadline).await?;
-    let next = next(&shop, &request, sequencer, deadline).await;
-    let asked = Asking { alike, next, ranker, deadline };
-    let app = app.clone();
-    let answer =
-        tokio::task::spawn_blocking(move || timed("recommend", || answer(&app, &shop, &request, &checked, asked)));
-    let answer = answer.await.map_err(internal)?;
-    drop(permit);
-    answer.map(Response::new)
+    Ok(Response::new(answered))
 }
 
-fn check_request(app: &App, request: &RecommendRequest) -> Result<Checked, Status> {
+/// Answers as the arms of experiments say, and logs that it did.
+async fn answered(
+    app: &App,
+    shop: &Arc<Shop>,
+    request: &RecommendRequest,
+    arms: &Arms,
+    call: Call,
+) -> Result<RecommendResponse, Status> {
+    let (mut request, mut arms) = (request.clone(), arms.clone());
+    arms.recommend(&mut request);
+    let mut context = request.context.take().unwrap_or_default();
+    let fallbacks = app.choose_versions(&mut arms, &mut context);
+    request.context = Some(context.clone());
+    let checked = check_request(app, &request, call.hash)?;
+    let alike = alike(app, shop, &context, &request)?;
+    let sequencer = sequencer(app, &context)?.filter(|_| arms.may_propose(Source::Next.stage()));
+    let ranker = ranker(app, &context, &request)?.filter(|_| arms.may_rank());
+    if request.validate_only {
+        return Ok(RecommendResponse::default());
+    }
+    let waiting = (arms.class(), call.deadline);
+    let permit = match arms.class() {
+        Class::Interactive => Some(app.admit_query(call.deadline).await?),
+        Class::Bulk => None,
+    };
+    let mut next = next(shop, &request, sequencer, waiting).await;
+    next.degraded.extend(fallbacks);
+    let asking = Asking { alike, next, ranker, call, arms };
+    let (app, shop) = (app.clone(), Arc::clone(shop));
+    let answer =
+        tokio::task::spawn_blocking(move || timed("recommend", || answer(&app, &shop, &request, &checked, asking)));
+    let answer = answer.await.map_err(internal)?;
+    drop(permit);
+    answer
+}
+
+fn check_request(app: &App, request: &RecommendRequest, hash: u64) -> Result<Checked, Status> {
     let limits = &app.config.limits;
     let mut violations = Violations::default();
     let v = &mut violations;
@@ -117,8 +152,6 @@ fn check_request(app: &App, request: &RecommendRequest) -> Result<Checked, Statu
         v.add("likeness", "is only for a request with `similar_to_items`");
     }
     violations.into_result()?;
-    let bound = RecommendRequest { page_size: 0, page_token: String::new(), ..request.clone() };
-    let hash = stable_hash(bound.encode_to_vec());
     let shown = app.open_page(&request.page_token, hash)?.shown;
     Ok(Checked { page_size, filter, diversity, exploration, types, window_seconds, shown, hash })
 }
@@ -160,7 +193,8 @@ struct Asking {
     next: Next,
     /// Where a ranker is to put candidates in order.
     ranker: Option<Result<Pinned<Ranker>, NotLoaded>>,
-    deadline: Instant,
+    call: Call,
+    arms: Arms,
 }
 
 /// Ids of a target, parted into items that exist and others.
@@ -194,16 +228,17 @@ fn answer(
     shop: &Shop,
     request: &RecommendRequest,
     checked: &Checked,
-    asked: Asking,
+    asking: Asking,
 ) -> Result<RecommendResponse, Status> {
-    let Asking { alike, next, ranker, deadline } = asked;
+    let Asking { alike, next, ranker, call, arms } = asking;
+    let deadline = call.deadline;
     let now = now_ms();
     let mut degraded = next.degraded;
     let mut rules;
     let (mut allowed, mut beyond, mut exclude): (RoaringBitmap, _, RoaringBitmap);
     let mut known = Known::default();
     let (mut market, offers);
-    let options = options(&app.config.recommend);
+    let options = options(&app.config.recommend, &arms);
     let vectors = alike.vectors.as_ref().map(|(index, _)| index.as_ref() as &dyn Neighbours);
     let scores = next.expected.as_ref().map(|expected| expected.scores.as_slice());
     let (proposed, judged) = {
@@ -212,7 +247,13 @@ fn answer(
         let context = request.context.clone().unwrap_or_default();
         let person = behaviour.person(&context.user_id, &context.visitor_id);
         (allowed, beyond) = (search::allowed(&table, &checked.filter), None);
-        rules = shop.controls().rules(placement(request), None, now, &table, table.servable());
+        let asking = control::Asking {
+            placement: placement(request),
+            now_ms: now,
+            without: arms.without_controls(),
+            ..control::Asking::default()
+        };
+        rules = shop.controls().rules(&asking, &table, table.servable());
         allowed -= &rules.hidden;
         if request.strict_filter == Some(false) && !checked.filter.is_empty() {
             beyond = Some(table.servable() - &rules.hidden);
@@ -271,7 +312,7 @@ fn answer(
         });
         (proposed, judged)
     };
-    let ranked = judged.and_then(|judged| judged.ask(deadline, &mut degraded));
+    let ranked = judged.and_then(|judged| judged.ask(arms.class(), deadline, &mut degraded));
 
     let table = shop.catalog().items.read();
     let want = checked.want(request, &allowed, beyond.as_ref(), &exclude, &rules, &table);
@@ -339,7 +380,17 @@ fn answer(
         })
         .collect();
     let served: Vec<&str> = results.iter().filter_map(|result| Some(result.item.as_ref()?.id.as_str())).collect();
-    let attribution_token = app.attribution(shop, &served_by, &served, items, now);
+    if arms.are_logged() {
+        let shown = results.iter().map(|result| ExposedItem {
+            id: result.item.as_ref().map(|item| item.id.clone()).unwrap_or_default(),
+            propensity: result.propensity,
+            arm: String::new(),
+        });
+        let (items, first_position) = (shown.collect(), before + 1);
+        let shown = Shown { answer: call.answer, served_by: &served_by, items, first_position };
+        arms.log(shop, shown, request.context.as_ref());
+    }
+    let attribution_token = app.attribution(call.answer, shop, &served_by, &served, items, now);
     Ok(RecommendResponse {
         results,
         missing_ids: known.missing,
@@ -348,11 +399,18 @@ fn answer(
         degraded,
         next_page_token,
         applied_controls: rules.applied,
+        experiments: arms.told(),
     })
 }
 
-fn options(weights: &config::Recommend) -> RecommendOptions {
-    let &config::Recommend { next, follows, together, similar, again, popular, ranked: _ } = weights;
+fn options(weights: &config::Recommend, arms: &Arms) -> RecommendOptions {
+    let weight = |source: Source, weight: f32| if arms.may_propose(source.stage()) { weight } else { 0.0 };
+    let next = weight(Source::Next, weights.next);
+    let follows = weight(Source::Follows, weights.follows);
+    let together = weight(Source::Together, weights.together);
+    let similar = weight(Source::Similar, weights.similar);
+    let again = weight(Source::Again, weights.again);
+    let popular = weight(Source::Popular, weights.popular);
     RecommendOptions { next, follows, together, similar, again, popular, ..RecommendOptions::default() }
 }
 

@@ -6,12 +6,14 @@ use prost::Message as _;
 use roaring::RoaringBitmap;
 use tonic::{Request, Response, Status};
 use vitrine::v1::{
-    Facet, FacetRequest, ItemView, Placement, SearchMode, SearchRequest, SearchResponse, SearchResult, Spelling,
-    TotalSizeRelation, Variant,
+    Degraded, ExposedItem, Facet, FacetRequest, ItemView, Placement, SearchMode, SearchRequest, SearchResponse,
+    SearchResult, Spelling, TotalSizeRelation, Variant,
 };
 
 use super::{
-    App, context,
+    App,
+    arms::{Arms, Call, SHADOW_TIME, Shown},
+    context,
     deadline::deadline,
     now_ms,
     pictures::unusable,
@@ -23,11 +25,12 @@ use crate::{
     Doc,
     catalog::items::Table,
     check,
-    control::parse_boosts,
+    control::{self, parse_boosts},
     error::{Violations, internal, invalid},
+    experiment::interleave::{Teams, interleaved},
     filter::{Filter, OrderBy},
     lexical::LexicalQuery,
-    search::{self, Plan, Ranking, Resolved, SearchError},
+    search::{self, Plan, Ranking, Resolved, Retrieved, SearchError},
     serving::Shop,
     token::{Page, stable_hash},
 };
@@ -50,29 +53,94 @@ pub async fn search(app: &App, request: Request<SearchRequest>) -> Result<Respon
     let deadline = deadline(request.metadata(), app.config.limits.default_timeout);
     let request = request.into_inner();
     let (context, shop) = context(app, request.context.as_ref())?;
-    let checked = check_request(app, &shop, &request, deadline)?;
-    let pictorial = checked.plan.query.picture.as_ref().map(|_| app.pictorial(&shop, context)).transpose()?;
-    let resolved = Resolved { semantic: app.semantic(&shop, context)?, pictorial };
+    let arms = app.arms(&shop, context, Placement::Search)?;
+    // An order by a key is no ranking's.
+    let arms = if request.order_by.is_empty() { arms } else { arms.without_interleaving() };
+    let bound = SearchRequest { page_size: 0, page_token: String::new(), ..request.clone() };
+    let call = Call { hash: stable_hash(bound.encode_to_vec()), answer: rand::random(), deadline };
     let permit = app.admit_query(deadline).await?;
-    let retrieved = search::retrieve(&shop, resolved, &checked.plan).await.map_err(|error| match error {
+    let answer = answer(app, &shop, &request, &arms, &call).await?;
+    drop(permit);
+    for shadow in arms.shadows() {
+        let (app, shop, request) = (app.clone(), Arc::clone(&shop), request.clone());
+        tokio::spawn(async move {
+            let call = Call { deadline: Instant::now() + SHADOW_TIME, ..call };
+            let answering = Box::pin(self::answer(&app, &shop, &request, &shadow, &call));
+            shadow.cast(&app, &shop, call.answer, request.context.as_ref(), answering).await;
+        });
+    }
+    Ok(Response::new(answer))
+}
+
+/// Answers as the arms of experiments say, and logs that it did.
+async fn answer(
+    app: &App,
+    shop: &Arc<Shop>,
+    request: &SearchRequest,
+    arms: &Arms,
+    call: &Call,
+) -> Result<SearchResponse, Status> {
+    let (found, other) = if arms.interleaved().is_some() {
+        let [one, two] = [0, 1].map(|arm| Box::pin(found(app, shop, request, arms.alone(arm), call)));
+        let (one, two) = tokio::try_join!(one, two)?;
+        (one, Some(two))
+    } else {
+        (found(app, shop, request, arms.clone(), call).await?, None)
+    };
+    let (app, shop, arms, answer) = (app.clone(), Arc::clone(shop), arms.clone(), call.answer);
+    // All the rest in one go: each hand-over to another thread is a wait where processors are busy.
+    let answer = tokio::task::spawn_blocking(move || {
+        let Found { arms: as_found, request, checked, retrieved, degraded } = found;
+        let mut ranking = retrieved.rank(&shop).map_err(search_status)?;
+        ranking.degraded.extend(degraded);
+        let (mut arms, mut teams) = (if other.is_some() { arms } else { as_found }, Teams::default());
+        if let Some(other) = other {
+            let mut second = other.retrieved.rank(&shop).map_err(search_status)?;
+            second.degraded.extend(other.degraded);
+            let seed = stable_hash((arms.draft_seed(), checked.hash));
+            (ranking, teams) = interleaved(ranking, second, &checked.plan.rules.pins, seed);
+            arms.note_fallbacks(&ranking.degraded);
+        }
+        let facets = request.facets.iter().map(|facet| count(&shop, &checked, &ranking, facet));
+        let facets = facets.collect::<Result<_, _>>()?;
+        Ok(assemble(&app, &shop, &request, &checked, ranking, facets, Logged { arms, teams, answer }))
+    });
+    answer.await.map_err(internal)?
+}
+
+/// What one arm finds.
+struct Found {
+    arms: Arms,
+    /// As the arm makes it.
+    request: SearchRequest,
+    checked: Checked,
+    retrieved: Retrieved,
+    degraded: Vec<Degraded>,
+}
+
+async fn found(
+    app: &App,
+    shop: &Arc<Shop>,
+    request: &SearchRequest,
+    mut arms: Arms,
+    call: &Call,
+) -> Result<Found, Status> {
+    let mut request = request.clone();
+    arms.search(&mut request);
+    let mut context = request.context.take().unwrap_or_default();
+    let degraded = app.choose_versions(&mut arms, &mut context);
+    request.context = Some(context.clone());
+    let checked = check_request(app, shop, &request, &arms, call)?;
+    let pictorial = checked.plan.query.picture.as_ref().map(|_| app.pictorial(shop, &context)).transpose()?;
+    let resolved = Resolved { semantic: app.semantic(shop, &context)?, pictorial };
+    let retrieved = search::retrieve(shop, resolved, &checked.plan).await.map_err(|error| match error {
         SearchError::Picture(error) => unusable(picture_field(&request), &error),
         error => search_status(error),
     })?;
-    let app = app.clone();
-    // All the rest in one go: each hand-over to another thread is a wait where processors are busy.
-    let answer = tokio::task::spawn_blocking(move || {
-        let ranking = retrieved.rank(&shop).map_err(search_status)?;
-        let facets = request.facets.iter().map(|facet| count(&shop, &checked, &ranking, facet));
-        let facets = facets.collect::<Result<_, _>>()?;
-        Ok(assemble(&app, &shop, &checked, ranking, facets, request.view()))
-    })
-    .await
-    .map_err(internal)?;
-    drop(permit);
-    answer.map(Response::new)
+    Ok(Found { arms, request, checked, retrieved, degraded })
 }
 
-fn check_request(app: &App, shop: &Shop, request: &SearchRequest, deadline: Instant) -> Result<Checked, Status> {
+fn check_request(app: &App, shop: &Shop, request: &SearchRequest, arms: &Arms, call: &Call) -> Result<Checked, Status> {
     let (limits, defaults) = (&app.config.limits, &app.config.search);
     let mut violations = Violations::default();
     let v = &mut violations;
@@ -109,13 +177,15 @@ fn check_request(app: &App, shop: &Shop, request: &SearchRequest, deadline: Inst
     let boosts = parse_boosts(v, "boosts", &request.boosts);
     violations.into_result()?;
 
-    let hash =
-        stable_hash(SearchRequest { page_size: 0, page_token: String::new(), ..request.clone() }.encode_to_vec());
+    let &Call { hash, deadline, .. } = call;
     let offset = app.open_page(&request.page_token, hash)?.offset as usize;
     let filter = canonical.and(filter);
     let table = shop.catalog().items.read();
     let mut allowed = allowed(&table, &filter);
-    let mut rules = shop.controls().rules(Placement::Search, query.text.as_deref(), now_ms(), &table, &allowed);
+    let text = query.text.as_deref();
+    let without = arms.without_controls();
+    let asking = control::Asking { placement: Placement::Search, query: text, now_ms: now_ms(), without };
+    let mut rules = shop.controls().rules(&asking, &table, &allowed);
     rules.add_boosts(&boosts, &table);
     drop(table);
     allowed -= &rules.hidden;
@@ -137,6 +207,7 @@ fn check_request(app: &App, shop: &Shop, request: &SearchRequest, deadline: Inst
         group_by,
         rules,
         deadline,
+        class: arms.class(),
     };
     Ok(Checked { plan: Arc::new(plan), filter, page_size, offset, hash })
 }
@@ -160,14 +231,24 @@ fn count(shop: &Shop, checked: &Checked, ranking: &Ranking, request: &FacetReque
     facet.map_err(|error| invalid("facets", error.to_string()))
 }
 
+/// What is logged of an answer.
+struct Logged {
+    arms: Arms,
+    teams: Teams,
+    answer: u64,
+}
+
 fn assemble(
     app: &App,
     shop: &Shop,
+    request: &SearchRequest,
     checked: &Checked,
     mut ranking: Ranking,
     facets: Vec<Facet>,
-    view: ItemView,
+    logged: Logged,
 ) -> SearchResponse {
+    let Logged { arms, teams, answer } = logged;
+    let view = request.view();
     let highlighter = ranking.marks.take().or_else(|| {
         // Searched by meaning only: no word was corrected. A page without marks is better than none.
         let text = checked.plan.query.text.as_deref()?;
@@ -209,7 +290,23 @@ fn assemble(
         String::new()
     };
     let served: Vec<&str> = results.iter().filter_map(|result| Some(result.item.as_ref()?.id.as_str())).collect();
-    let attribution_token = app.attribution(shop, &ranking.served_by, &served, Vec::new(), now_ms());
+    let attribution_token = app.attribution(answer, shop, &ranking.served_by, &served, Vec::new(), now_ms());
+    if arms.are_logged() {
+        let table = shop.catalog().items.read();
+        let team = |id: &str| table.doc(id).and_then(|doc| teams.get(&doc)).map(|team| arms.name_of_team(*team));
+        let items = served.iter().map(|id| ExposedItem {
+            id: (*id).to_owned(),
+            propensity: None,
+            arm: team(id).unwrap_or_default(),
+        });
+        let (items, first_position) = (items.collect(), checked.offset + 1);
+        drop(table);
+        arms.log(
+            shop,
+            Shown { answer, served_by: &ranking.served_by, items, first_position },
+            request.context.as_ref(),
+        );
+    }
     SearchResponse {
         facets,
         total_size,
@@ -222,6 +319,7 @@ fn assemble(
         results,
         applied_controls: rules.applied.clone(),
         redirect_uri: rules.redirect_uri.clone(),
+        experiments: arms.told(),
     }
 }
 

@@ -177,10 +177,15 @@ pub fn group_by(v: &mut Violations, request: &SearchRequest) -> Option<(Key, usi
     Some((key, most))
 }
 
+/// How much it counts who searches, and among how many.
+pub fn personalize(v: &mut Violations, wanted: &Personalize) -> (f64, usize) {
+    let strength = part(v, "personalize.strength", wanted.strength.unwrap_or(DEFAULT_PERSONAL));
+    (strength, count(v, "personalize.candidates", wanted.candidates, MAX_REORDERED, DEFAULT_REORDERED))
+}
+
 /// What counts of the person who searches; nothing for somebody unknown.
 pub fn personal(v: &mut Violations, wanted: &Personalize, request: &SearchRequest, shop: &Shop) -> Option<Personal> {
-    let strength = part(v, "personalize.strength", wanted.strength.unwrap_or(DEFAULT_PERSONAL));
-    let candidates = count(v, "personalize.candidates", wanted.candidates, MAX_REORDERED, DEFAULT_REORDERED);
+    let (strength, candidates) = personalize(v, wanted);
     let context = request.context.as_ref()?;
     let behaviour = shop.catalog().behaviour.read();
     let person = behaviour.person(&context.user_id, &context.visitor_id)?;

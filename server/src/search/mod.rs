@@ -13,6 +13,7 @@ use vitrine_models::PictureError;
 
 use crate::{
     Doc,
+    batch::Class,
     control::Rules,
     encoder::{Encoder, EncoderError},
     filter::{Key, OrderBy},
@@ -85,6 +86,8 @@ pub struct Plan {
     pub rules: Rules,
     /// When the caller stops waiting.
     pub deadline: Instant,
+    /// Whether anybody waits.
+    pub class: Class,
 }
 
 /// How results are made different from each other.
@@ -315,6 +318,9 @@ async fn meant(semantic: Result<Semantic, EncoderError>, plan: &Plan) -> Result<
     }
     let (encoder, generation) = semantic?;
     let vector = match (text, given) {
+        (Some(text), _) if plan.class == Class::Bulk => {
+            encoder.embed_bulk(vec![text.to_string()]).await?.pop().unwrap_or_default().into()
+        }
         (Some(text), _) => encoder.embed_query(text, Some(plan.deadline)).await?,
         (None, given) => given.as_deref().unwrap_or_default().into(),
     };
@@ -329,7 +335,7 @@ async fn seen(pictorial: Option<Result<Pictorial, EncoderError>>, plan: &Plan) -
     let decoding = decoded(file.clone(), move |picture| look.query(&picture));
     let decoded = timeout_at(plan.deadline.into(), decoding).await;
     let rows = decoded.map_err(|_| EncoderError::DeadlineExceeded)??;
-    let vector = encoder.embed_query(rows, Some(plan.deadline)).await?;
+    let vector = encoder.embed_query(rows, plan.class, Some(plan.deadline)).await?;
     // Whatever is nearest is what was asked for.
     Ok(Some(Found::new(&encoder, &generation, vector.into(), f32::NEG_INFINITY)))
 }

@@ -26,12 +26,18 @@ impl Stages {
         let mut told: FxHashMap<Doc, Vec<StageScore>> = docs.into_iter().map(|doc| (doc, Vec::new())).collect();
         for (name, order) in &self.0 {
             for (rank, (doc, score)) in (1..).zip(order) {
-                if let Some(scores) = told.get_mut(doc) {
+                let told = told.get_mut(doc).filter(|told| told.iter().all(|score| score.stage != *name));
+                if let Some(scores) = told {
                     scores.push(StageScore { stage: (*name).to_owned(), score: f64::from(*score), rank });
                 }
             }
         }
         told
+    }
+
+    /// What another ranking's stages thought comes after that.
+    pub fn join(&mut self, other: Self) {
+        self.0.extend(other.0);
     }
 
     fn note(&mut self, name: &'static str, order: &[(Doc, f32)]) {

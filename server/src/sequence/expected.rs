@@ -7,7 +7,7 @@ use vitrine::v1::ServedBy;
 use super::{Places, Sequencer};
 use crate::{
     Doc,
-    batch::{BatchError, Output, Row},
+    batch::{BatchError, Class, Output, Row},
     model::Pinned,
 };
 
@@ -38,7 +38,7 @@ impl Expected {
         sequencer: &Pinned<Sequencer>,
         places: Arc<Places>,
         explain: bool,
-        deadline: Instant,
+        (class, deadline): (Class, Instant),
     ) -> Result<Self, BatchError> {
         // Of a single item nothing would be left.
         let first = if explain && history.len() > 1 { history.len().saturating_sub(LEFT_OUT) } else { history.len() };
@@ -48,7 +48,7 @@ impl Expected {
             rest.remove(place);
             rest
         }));
-        let mut outputs = sequencer.scores(rows, Some(deadline)).await?.into_iter();
+        let mut outputs = sequencer.scores(rows, class, Some(deadline)).await?.into_iter();
         let full = outputs.next().unwrap_or_default();
         let without = (first..).zip(outputs).collect();
         Ok(Self { by: sequencer.served_by(), scores: places.scored(&full), places, history, full, without })

@@ -60,7 +60,12 @@ impl Sequencer {
     ///
     /// # Errors
     /// See [`BatchError`].
-    pub async fn scores(&self, histories: Vec<Row>, deadline: Option<Instant>) -> Result<Vec<Output>, BatchError> {
-        self.opened.lane.run(histories, Class::Interactive, deadline).await
+    pub async fn scores(
+        &self,
+        histories: Vec<Row>,
+        class: Class,
+        deadline: Option<Instant>,
+    ) -> Result<Vec<Output>, BatchError> {
+        self.opened.lane.run(histories, class, deadline).await
     }
 }

@@ -28,8 +28,10 @@ use crate::{
     },
     control::Controls,
     encoder::{Encoder, Encoders},
+    experiment::Exposures,
     image_encoder::{ImageEncoder, ImageEncoders},
     lexical::{LexicalError, LexicalIndex},
+    log::LogError,
     model::{Model, Pinned},
     sequence::{Places, Sequencer},
 };
@@ -57,6 +59,9 @@ pub enum ServingError {
     /// Its full-text index cannot be opened.
     #[error(transparent)]
     Lexical(#[from] LexicalError),
+    /// What was shown in experiments cannot be opened.
+    #[error("cannot open the exposures: {0}")]
+    Exposures(#[from] LogError),
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
@@ -211,6 +216,7 @@ pub struct Shop {
     pictures: Generations<ImageEncoder>,
     /// Of each sequence model that was asked lately.
     places: Mutex<Vec<Arc<Places>>>,
+    exposures: Exposures,
 }
 
 impl Shop {
@@ -219,7 +225,8 @@ impl Shop {
         let tail = tail("lexical", Arc::clone(&catalog), Arc::clone(&lexical), TailOptions::default())?;
         let (tail, controls, places) = (Mutex::new(Some(tail)), ArcSwap::default(), Mutex::default());
         let (texts, pictures) = (Generations::default(), Generations::default());
-        Ok(Self { catalog, lexical, tail, controls, texts, pictures, places })
+        let exposures = Exposures::open(catalog.dir())?;
+        Ok(Self { catalog, lexical, tail, controls, texts, pictures, places, exposures })
     }
 
     /// Its items and events.
@@ -246,6 +253,11 @@ impl Shop {
         let ready = Arc::new(Controls::new(stored));
         self.controls.store(Arc::clone(&ready));
         ready
+    }
+
+    /// What was shown to whom in experiments.
+    pub fn exposures(&self) -> &Exposures {
+        &self.exposures
     }
 
     /// Its vectors made by `encoder`, if they are open.

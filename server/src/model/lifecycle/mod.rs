@@ -298,7 +298,7 @@ impl<L: Loaded> Lifecycle<L> {
         let default = match labels.get(&default) {
             Some(loaded) => Some(Pinned { loaded: Arc::clone(loaded), label: default }),
             None if self.wishes.newest_by_default() => {
-                let newest = self.versions.newest_available();
+                let newest = self.versions.newest_available(|version| self.wishes.is_rejected(version));
                 newest.map(|loaded| Pinned { loaded, label: String::new() })
             }
             None => None,

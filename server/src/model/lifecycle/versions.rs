@@ -151,8 +151,10 @@ impl<L: Loaded> Versions<L> {
     }
 
     /// The available version with the highest number.
-    pub fn newest_available(&self) -> Option<Arc<L>> {
-        self.entries.values().rev().find(|entry| entry.phase == Phase::Available)?.loaded.clone()
+    pub fn newest_available(&self, is_rejected: impl Fn(Version) -> bool) -> Option<Arc<L>> {
+        let available = self.entries.iter().filter(|(_, entry)| entry.phase == Phase::Available);
+        let newest = available.max_by_key(|(version, _)| (!is_rejected(**version), **version));
+        newest?.1.loaded.clone()
     }
 
     /// Begins to load a version.
@@ -214,7 +216,7 @@ impl<L: Loaded> Versions<L> {
     }
 
     fn open(&self, version: Version, ready: Ready<L>) -> Result<L, String> {
-        let lane_options = self.options.lane_options(ready.max_tokens, ready.cost);
+        let lane_options = self.options.lane_options(&ready);
         // Half a queue, so that the next request can wait while this one runs.
         let bulk_limits = (lane_options.max_queue_rows.div_ceil(2), lane_options.max_queue_tokens.div_ceil(2));
         let runner = Guarded { runner: ready.runner, _end: End { version, events: self.events.clone() } };
@@ -331,6 +333,10 @@ struct Guarded<L> {
 impl<L: Loaded> Runner for Guarded<L> {
     fn run(&mut self, rows: &[&[u32]]) -> Result<Vec<Vec<f32>>, RunError> {
         self.runner.run(rows)
+    }
+
+    fn most_rows(&self) -> usize {
+        self.runner.most_rows()
     }
 }
 

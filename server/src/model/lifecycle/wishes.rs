@@ -52,6 +52,7 @@ pub(in crate::model) struct Wishes {
     memory: Option<PathBuf>,
     named: BTreeMap<Label, Version>,
     there: BTreeSet<Version>,
+    rejected: BTreeMap<Version, String>,
     /// What the policy chose when there was last something to choose.
     chosen: BTreeSet<Version>,
     restored: BTreeMap<Label, Version>,
@@ -85,6 +86,7 @@ impl Wishes {
             restored,
             named: BTreeMap::new(),
             there: BTreeSet::new(),
+            rejected: BTreeMap::new(),
             chosen: BTreeSet::new(),
             asked: BTreeSet::new(),
             dismissed: BTreeSet::new(),
@@ -113,12 +115,14 @@ impl Wishes {
     /// Takes note of what the registry says. Those `in_memory` whose files have become unreadable are as good as before; one
     /// whose folder was removed gives way to others, if there are any.
     pub fn read(&mut self, labels: Labels, found: &Versions, in_memory: &BTreeSet<Version>) {
-        self.named = labels.named;
+        (self.named, self.rejected) = (labels.named, labels.rejected);
         let unreadable = found.unusable.iter().map(|version| version.version);
         let usable = found.usable.iter().map(|version| version.version);
         self.there = usable.chain(unreadable.filter(|version| in_memory.contains(version))).collect();
-        let chosen = self.policy.choose(&self.there);
-        if !chosen.is_empty() {
+        let chosen = self.policy.choose(&self.there, &self.rejected);
+        if chosen.is_empty() {
+            self.chosen.retain(|version| !self.rejected.contains_key(version));
+        } else {
             self.chosen = chosen;
         }
         self.asked.retain(|version| self.there.contains(version));
@@ -137,6 +141,11 @@ impl Wishes {
     /// Whether the newest version answers by default, because no label says otherwise.
     pub fn newest_by_default(&self) -> bool {
         self.policy != Policy::Labels && !self.named.contains_key(&self.default)
+    }
+
+    /// Whether a version proved bad.
+    pub fn is_rejected(&self, version: Version) -> bool {
+        self.rejected.contains_key(&version)
     }
 
     /// What a label names in the registry.
