@@ -7,15 +7,17 @@ use tonic::{Response, Status, Streaming};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use vitrine::inference::{ModelInferRequest, ModelInferResponse};
 use vitrine::v1::{
-    Campaign, Catalog, Control, CreateCatalogRequest, DeleteControlRequest, DeleteItemRequest, DeletePictureRequest,
-    EraseUserRequest, EraseUserResponse, Event, ExportEventsRequest, ExportUserRequest, FeedbackRequest,
-    FeedbackResponse, GenerateImageRequest, GeneratedImage, GetCampaignRequest, GetCatalogRequest, GetControlRequest,
-    GetItemRequest, GetModelRequest, GetModelVersionRequest, GetPictureRequest, Item, ListCatalogsRequest,
-    ListCatalogsResponse, ListControlsRequest, ListControlsResponse, ListItemsRequest, ListItemsResponse,
+    Campaign, Catalog, Control, CreateCatalogRequest, CreateExperimentRequest, DeleteControlRequest,
+    DeleteExperimentRequest, DeleteExperimentResponse, DeleteItemRequest, DeletePictureRequest, EraseUserRequest,
+    EraseUserResponse, Event, Experiment, ExperimentReport, ExportEventsRequest, ExportExposuresRequest,
+    ExportUserRequest, Exposure, FeedbackRequest, FeedbackResponse, GenerateImageRequest, GeneratedImage,
+    GetCampaignRequest, GetCatalogRequest, GetControlRequest, GetExperimentRequest, GetItemRequest, GetModelRequest,
+    GetModelVersionRequest, GetPictureRequest, Item, ListCatalogsRequest, ListCatalogsResponse, ListControlsRequest,
+    ListControlsResponse, ListExperimentsRequest, ListExperimentsResponse, ListItemsRequest, ListItemsResponse,
     ListModelsRequest, ListModelsResponse, LoadVersionRequest, Model, ModelVersion, Picture, PutControlRequest,
-    PutPictureRequest, RecommendRequest, RecommendResponse, RollbackRequest, SearchRequest, SearchResponse,
-    SetLabelRequest, UnloadVersionRequest, UpsertItemsRequest, UpsertItemsResponse, WatchVersionsRequest,
-    WatchVersionsResponse,
+    PutPictureRequest, RecommendRequest, RecommendResponse, ReportExperimentRequest, RollbackRequest, SearchRequest,
+    SearchResponse, SetLabelRequest, StartExperimentRequest, StopExperimentRequest, UnloadVersionRequest,
+    UpdateExperimentRequest, UpsertItemsRequest, UpsertItemsResponse, WatchVersionsRequest, WatchVersionsResponse,
 };
 
 use crate::{Answers, Client, Error, connection::expired, retry::Repeat};
@@ -154,6 +156,46 @@ impl Client {
     pub async fn watch_versions(&self, request: WatchVersionsRequest) -> Result<Answers<WatchVersionsResponse>, Error> {
         let mut service = self.model();
         self.stream("WatchVersions", LONG_SILENCE, service.watch_versions(request)).await
+    }
+
+    call! {
+        /// Plans an experiment. Sent once: a second attempt would find its own work and fail.
+        experiment.create_experiment(CreateExperimentRequest) -> Experiment, "CreateExperiment", Repeat::Unsafe
+    }
+    call! {
+        /// One experiment, with what was done to it. Retried.
+        experiment.get_experiment(GetExperimentRequest) -> Experiment, "GetExperiment", Repeat::Safe
+    }
+    call! {
+        /// A page of experiments. Retried.
+        experiment.list_experiments(ListExperimentsRequest) -> ListExperimentsResponse, "ListExperiments", Repeat::Safe
+    }
+    call! {
+        /// Changes an experiment by compare-and-set. Sent once: a second attempt would compare with its own work.
+        experiment.update_experiment(UpdateExperimentRequest) -> Experiment, "UpdateExperiment", Repeat::Unsafe
+    }
+    call! {
+        /// Begins an experiment. Sent once: a second attempt would find that it runs.
+        experiment.start_experiment(StartExperimentRequest) -> Experiment, "StartExperiment", Repeat::Unsafe
+    }
+    call! {
+        /// Ends an experiment. Sent once: a second attempt would find that it is over.
+        experiment.stop_experiment(StopExperimentRequest) -> Experiment, "StopExperiment", Repeat::Unsafe
+    }
+    call! {
+        /// Removes an experiment. Sent once: a second attempt would find its own work and fail.
+        experiment.delete_experiment(DeleteExperimentRequest) -> DeleteExperimentResponse, "DeleteExperiment",
+        Repeat::Unsafe
+    }
+    call! {
+        /// What an experiment has led to. Retried.
+        experiment.report_experiment(ReportExperimentRequest) -> ExperimentReport, "ReportExperiment", Repeat::Safe
+    }
+
+    /// What was logged of a catalog's experiments, oldest first. Sent once; it takes as long as it takes.
+    pub async fn export_exposures(&self, request: ExportExposuresRequest) -> Result<Answers<Exposure>, Error> {
+        let mut service = self.experiment();
+        self.stream("ExportExposures", self.options().timeout, service.export_exposures(request)).await
     }
 
     call! {

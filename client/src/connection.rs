@@ -10,8 +10,9 @@ use tonic::{
 use vitrine::{
     inference::grpc_inference_service_client::GrpcInferenceServiceClient,
     v1::{
-        catalog_service_client::CatalogServiceClient, model_service_client::ModelServiceClient,
-        privacy_service_client::PrivacyServiceClient, storefront_service_client::StorefrontServiceClient,
+        catalog_service_client::CatalogServiceClient, experiment_service_client::ExperimentServiceClient,
+        model_service_client::ModelServiceClient, privacy_service_client::PrivacyServiceClient,
+        storefront_service_client::StorefrontServiceClient,
     },
 };
 
@@ -89,6 +90,11 @@ impl Client {
     pub(crate) fn catalog(&self) -> CatalogServiceClient<Channel> {
         let limit = self.options.max_message_bytes;
         CatalogServiceClient::new(self.channel()).max_decoding_message_size(limit).max_encoding_message_size(limit)
+    }
+
+    pub(crate) fn experiment(&self) -> ExperimentServiceClient<Channel> {
+        let limit = self.options.max_message_bytes;
+        ExperimentServiceClient::new(self.channel()).max_decoding_message_size(limit).max_encoding_message_size(limit)
     }
 
     pub(crate) fn privacy(&self) -> PrivacyServiceClient<Channel> {

@@ -12,12 +12,14 @@ pub const FAILED: u8 = 1;
 pub const USAGE: u8 = 2;
 /// Some lines or events were rejected; the others were taken.
 pub const SOME_REJECTED: u8 = 3;
-/// There is no such catalog, item, control, model or version.
+/// There is no such catalog, item, control, experiment, model or version.
 pub const NOT_FOUND: u8 = 4;
 /// No server answers, or it is not ready.
 pub const UNAVAILABLE: u8 = 5;
 /// The server was too busy or the time ran out: the same may work later.
 pub const BUSY: u8 = 6;
+/// With `experiments report --strict`: the figures are not to be believed, or a guard rail does not hold.
+pub const UNSOUND: u8 = 7;
 
 /// The table of exit codes in `vitrine --help`.
 pub const HELP: &str = "\
@@ -26,9 +28,10 @@ Exit codes:
   1  a call failed, or a file could not be read or written
   2  the command line is wrong
   3  some lines or events were rejected, the others were taken
-  4  there is no such catalog, item, control, model or version
+  4  there is no such catalog, item, control, experiment, model or version
   5  no server answers, or it is not ready
   6  the server was too busy or the time ran out: try again later
+  7  with experiments report --strict: shoppers are not shared out as they should be, or a guard rail is broken
 
 With --json an answer is one JSON object: protobuf's canonical mapping, with the field
 names of the .proto files. Lists are JSON Lines, one object a line, as the imports read them.";

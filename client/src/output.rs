@@ -4,7 +4,9 @@ use std::io::{self, Write as _};
 
 use anyhow::Result;
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Row, Table, TableComponent, presets};
-use vitrine::v1::{Degraded, Item, ServedBy, StageScore};
+use jiff::tz::TimeZone;
+use prost_types::Timestamp;
+use vitrine::v1::{Degraded, Item, ServedArm, ServedBy, StageScore};
 use vitrine_client::json::{self, Json};
 
 /// Where and how to print.
@@ -40,6 +42,12 @@ impl Output {
     pub fn warning(self, text: impl AsRef<str>) -> io::Result<()> {
         let text = text.as_ref();
         if self.colour { line(format!("\x1b[33m{text}\x1b[0m")) } else { line(text) }
+    }
+
+    /// Prints a line that must not be overlooked.
+    pub fn alarm(self, text: impl AsRef<str>) -> io::Result<()> {
+        let text = text.as_ref();
+        if self.colour { line(format!("\x1b[1;97;41m {text} \x1b[0m")) } else { line(format!("!!! {text}")) }
     }
 
     /// Prints a message as one JSON object: indented for eyes, on one line for a pipe.
@@ -88,7 +96,7 @@ impl Output {
 
     fn header(self, column: Column<'_>) -> Cell {
         let (Column::Id(name) | Column::Text(name) | Column::Number(name)) = column;
-        let cell = align(Cell::new(name), column);
+        let cell = align(Cell::new(printable(name)), column);
         if self.colour { cell.add_attribute(Attribute::Bold) } else { cell }
     }
 
@@ -178,6 +186,19 @@ pub fn control_notes(output: Output, applied: &[String]) -> io::Result<()> {
     output.note(printable(&format!("controls: {}", names.join(", "))))
 }
 
+/// Prints which arms of experiments answered.
+pub fn experiment_notes(output: Output, arms: &[ServedArm]) -> io::Result<()> {
+    if arms.is_empty() {
+        return Ok(());
+    }
+    let said = arms.iter().map(|served| {
+        let arm = if served.arm.is_empty() { "both arms" } else { &served.arm };
+        let forced = if served.forced { " (forced: not logged)" } else { "" };
+        format!("{} by {arm}{forced}", served.experiment)
+    });
+    output.note(printable(&format!("experiments: {}", said.collect::<Vec<_>>().join(", "))))
+}
+
 /// `catalogs/grocery/controls/sale` as `sale`.
 pub fn last_part(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or(name)
@@ -209,6 +230,14 @@ pub fn answer_notes(
 /// The text without control characters, which could write over the screen.
 pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// The time as the command line reads it: the first moment of a day as the day alone.
+pub fn moment(time: &Timestamp) -> String {
+    let Ok(moment) = jiff::Timestamp::new(time.seconds, time.nanos) else { return format!("{} s", time.seconds) };
+    let day = moment.to_zoned(TimeZone::UTC).date();
+    let first = day.to_zoned(TimeZone::UTC).is_ok_and(|midnight| midnight.timestamp() == moment);
+    if first { day.to_string() } else { moment.to_string() }
 }
 
 /// `92353` as `92,353`.

@@ -6,6 +6,7 @@ mod controls;
 mod diverse;
 mod event_file;
 mod events;
+mod experiments;
 mod export;
 mod feedback;
 mod health;
@@ -15,6 +16,7 @@ mod item_import;
 mod item_picture;
 mod items;
 mod models;
+mod place;
 mod recommend;
 mod search;
 mod users;
@@ -43,6 +45,9 @@ pub enum Command {
     /// Hand out or erase what is recorded of one person
     #[command(subcommand)]
     Users(users::Users),
+    /// Compare versions and parameters on the shop's own shoppers
+    #[command(subcommand)]
+    Experiments(Box<experiments::Experiments>),
     /// Look at the models, and move their labels
     #[command(subcommand)]
     Models(models::Models),
@@ -74,6 +79,7 @@ pub async fn run(cli: Cli) -> Result<u8> {
         Command::Controls(controls) => controls.run(global).await,
         Command::Events(events) => events.run(global).await,
         Command::Users(users) => users.run(global).await,
+        Command::Experiments(experiments) => experiments.run(global).await,
         Command::Models(models) => models.run(global).await,
         Command::Catalogs(catalogs) => catalogs.run(global).await,
         Command::GenerateImage(image) => image.run(global).await,

@@ -16,8 +16,8 @@ use crate::{
     exit,
     exit::Usage,
     output::{
-        Column, ITEM_COLUMNS, Output, answer_notes, control_notes, counted, item_row, last_part, line, stage_cells,
-        stage_names,
+        Column, ITEM_COLUMNS, Output, answer_notes, control_notes, counted, experiment_notes, item_row, last_part,
+        line, stage_cells, stage_names,
     },
 };
 
@@ -221,6 +221,7 @@ fn print(output: Output, answer: &RecommendResponse, explain: bool) -> Result<()
         output.table(&columns, rows)?;
     }
     control_notes(output, &answer.applied_controls)?;
+    experiment_notes(output, &answer.experiments)?;
     let mut notes = vec![counted(answer.results.len() as i64, "result")];
     if !answer.missing_ids.is_empty() {
         notes.push(format!("not in the catalog: {}", answer.missing_ids.join(", ")));

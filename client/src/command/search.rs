@@ -14,8 +14,8 @@ use crate::{
     arguments::Global,
     exit,
     output::{
-        Column, ITEM_COLUMNS, Output, answer_notes, category, control_notes, counted, grouped, item_row, line,
-        printable, stage_cells, stage_names, variant_row,
+        Column, ITEM_COLUMNS, Output, answer_notes, category, control_notes, counted, experiment_notes, grouped,
+        item_row, line, printable, stage_cells, stage_names, variant_row,
     },
     picture,
 };
@@ -105,13 +105,17 @@ pub struct Who {
     #[arg(long, default_value = "", value_name = "ID", hide_default_value = true)]
     pub visitor: String,
     /// Have this label or version of a model answer, as text-embedding=canary or text-embedding=3 (for debugging)
-    #[arg(long = "model", value_name = "TASK=LABEL", value_parser = selector)]
+    #[arg(long = "model", value_name = "TASK=LABEL", value_parser = assignment)]
     pub models: Vec<(String, String)>,
+    /// Have this arm of an experiment answer, and log nothing of it, as search-encoder=canary (for debugging)
+    #[arg(long = "arm", value_name = "EXPERIMENT=ARM", value_parser = assignment)]
+    pub arms: Vec<(String, String)>,
 }
 
-fn selector(text: &str) -> Result<(String, String), String> {
-    let (task, label) = text.split_once('=').ok_or_else(|| format!("`{text}` is not TASK=LABEL"))?;
-    Ok((task.to_owned(), label.to_owned()))
+/// Reads `text-embedding=canary`.
+pub fn assignment(text: &str) -> Result<(String, String), String> {
+    let (left, right) = text.split_once('=').ok_or_else(|| format!("`{text}` is not NAME=VALUE"))?;
+    Ok((left.to_owned(), right.to_owned()))
 }
 
 fn boost(text: &str) -> Result<Boost, String> {
@@ -129,6 +133,7 @@ impl Who {
             user_id: self.user.clone(),
             visitor_id: self.visitor.clone(),
             model_selector: self.models.iter().cloned().collect(),
+            force_arms: self.arms.iter().cloned().collect(),
             ..Default::default()
         }
     }
@@ -228,6 +233,7 @@ fn print(output: Output, answer: &SearchResponse, explain: bool) -> Result<()> {
         output.note(printable(&format!("redirect to {}", answer.redirect_uri)))?;
     }
     control_notes(output, &answer.applied_controls)?;
+    experiment_notes(output, &answer.experiments)?;
     let at_least = if answer.total_size_relation() == TotalSizeRelation::LowerBound { "at least " } else { "" };
     let mut notes = vec![format!("{at_least}{}", counted(answer.total_size, "result"))];
     if !answer.corrected_query.is_empty() {

@@ -55,12 +55,16 @@ macro_rules! json_messages {
 }
 
 json_messages!(
+    ArmParameters,
     Catalog,
     Campaign,
     Control,
     EraseUserResponse,
     Event,
     EventResult,
+    Experiment,
+    ExperimentReport,
+    Exposure,
     FeedbackResponse,
     GeneratedImage,
     Item,

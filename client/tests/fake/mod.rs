@@ -4,6 +4,7 @@
 #![allow(dead_code, unused_imports, unused_macros)]
 
 mod catalog;
+pub mod experiment;
 mod model;
 mod storefront;
 pub mod terminal;
@@ -32,8 +33,10 @@ use tonic::{
 };
 use tonic_types::{ErrorDetails, StatusExt as _};
 use vitrine::v1::{
-    Control, Event, Item, RecommendRequest, SearchRequest, catalog_service_server::CatalogServiceServer,
-    model_service_server::ModelServiceServer, storefront_service_server::StorefrontServiceServer,
+    Control, Event, Experiment, ExperimentReport, ExportExposuresRequest, Exposure, Item, RecommendRequest,
+    ReportExperimentRequest, SearchRequest, catalog_service_server::CatalogServiceServer,
+    experiment_service_server::ExperimentServiceServer, model_service_server::ModelServiceServer,
+    storefront_service_server::StorefrontServiceServer,
 };
 use vitrine_client::{Client, Options};
 
@@ -51,6 +54,17 @@ pub struct State {
     pub labels: BTreeMap<String, u32>,
     /// By resource name.
     pub controls: BTreeMap<String, Control>,
+    /// By resource name.
+    pub experiments: BTreeMap<String, Experiment>,
+    /// Somebody else changes an experiment before it is updated.
+    pub rival: bool,
+    /// What every experiment has led to.
+    pub report: ExperimentReport,
+    /// The latest request for a report.
+    pub reported: ReportExperimentRequest,
+    pub exposures: Vec<Exposure>,
+    /// The latest request for exposures.
+    pub exported: ExportExposuresRequest,
     /// The latest search.
     pub searched: SearchRequest,
     /// The latest request for recommendations.
@@ -118,6 +132,7 @@ impl FakeShop {
             .add_service(health)
             .add_service(StorefrontServiceServer::new(self.clone()))
             .add_service(CatalogServiceServer::new(self.clone()))
+            .add_service(ExperimentServiceServer::new(self.clone()))
             .add_service(ModelServiceServer::new(self.clone()))
     }
 

@@ -5,12 +5,22 @@ use tonic::{Request, Response, Status, async_trait};
 use vitrine::v1::{
     Ad, Degraded, DegradedReason, EventResult, EventStatus, Facet, FacetValue, FeedbackRequest, FeedbackResponse,
     FieldViolation, GenerateImageRequest, GeneratedImage, Item, Likeness, Money, Reason, ReasonCode, RecommendRequest,
-    RecommendResponse, Recommendation, SearchRequest, SearchResponse, SearchResult, ServedBy, StageScore,
-    TotalSizeRelation, Variant, control::Action, recommend_request::Target, search_request::Query,
-    storefront_service_server::StorefrontService,
+    RecommendResponse, Recommendation, RequestContext, SearchRequest, SearchResponse, SearchResult, ServedArm,
+    ServedBy, StageScore, TotalSizeRelation, Variant, control::Action, recommend_request::Target,
+    search_request::Query, storefront_service_server::StorefrontService,
 };
 
 use super::{FakeShop, png};
+
+/// The arms that were asked for, and with them an experiment that shows both of its arms.
+fn arms(context: Option<&RequestContext>) -> Vec<ServedArm> {
+    let forced = context.into_iter().flat_map(|context| &context.force_arms);
+    let both = ServedArm { experiment: "layout".into(), arm: String::new(), forced: false };
+    forced
+        .map(|(experiment, arm)| ServedArm { experiment: experiment.clone(), arm: arm.clone(), forced: true })
+        .flat_map(|served| [served, both.clone()])
+        .collect()
+}
 
 fn served_by() -> Vec<ServedBy> {
     vec![ServedBy { task: "text-embedding".into(), model: "minilm".into(), version: 1, label: "stable".into() }]
@@ -92,6 +102,7 @@ impl StorefrontService for FakeShop {
             next_page_token: if total_size > 10 { "page2".into() } else { String::new() },
             applied_controls: state.applied_controls(),
             redirect_uri: redirect.unwrap_or_default(),
+            experiments: arms(request.context.as_ref()),
             ..Default::default()
         }))
     }
@@ -136,6 +147,7 @@ impl StorefrontService for FakeShop {
             results: results.collect(),
             served_by: served_by(),
             applied_controls: state.applied_controls(),
+            experiments: arms(request.context.as_ref()),
             ..Default::default()
         }))
     }
@@ -156,7 +168,7 @@ impl StorefrontService for FakeShop {
                 width: 8,
                 height: 8,
                 seed: request.seed.unwrap_or(7) + index as u64,
-                discriminator_score: 0.42,
+                discriminator_score: Some(0.42),
                 nearest_training_distance: Some(3.5),
                 ..Default::default()
             })

@@ -77,6 +77,19 @@ impl Ran {
         self
     }
 
+    /// The output's lines with single spaces.
+    pub fn lines(&self) -> Vec<String> {
+        self.out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+    }
+
+    #[track_caller]
+    pub fn says(&self, expected: &[&str]) {
+        let lines = self.lines();
+        for line in expected {
+            assert!(lines.iter().any(|told| told == line), "{line}: {}", self.out);
+        }
+    }
+
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.out).unwrap()
     }

@@ -6,7 +6,7 @@ mod words;
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::Result;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use prost_types::Timestamp;
 use vitrine::v1::{
     Advertise, Boost, Bury, Campaign, Condition, Control, DeleteControlRequest, FrequencyCap, GetCampaignRequest,
@@ -15,6 +15,7 @@ use vitrine::v1::{
 };
 use vitrine_client::Client;
 
+use super::place::Place;
 use crate::{
     arguments::{Global, duration, money, time},
     exit,
@@ -226,39 +227,6 @@ pub struct Rule {
     /// Only have it checked; nothing is recorded
     #[arg(long, help_heading = "Options")]
     check: bool,
-}
-
-/// Where an answer is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Place {
-    /// Searches
-    Search,
-    /// Recommendations to a user or visitor
-    ForUser,
-    /// Items like others
-    Similar,
-    /// Recommendations in a session
-    Session,
-    /// Items bought in the same orders
-    BoughtTogether,
-    /// What sells
-    Popular,
-    /// Advertisements
-    Ads,
-}
-
-impl From<Place> for Placement {
-    fn from(place: Place) -> Self {
-        match place {
-            Place::Search => Self::Search,
-            Place::ForUser => Self::ForUser,
-            Place::Similar => Self::SimilarToItems,
-            Place::Session => Self::ForSession,
-            Place::BoughtTogether => Self::BoughtTogether,
-            Place::Popular => Self::Popular,
-            Place::Ads => Self::Ads,
-        }
-    }
 }
 
 impl Controls {

@@ -1,11 +1,9 @@
 //! What a control does and when, in words.
 
-use clap::ValueEnum as _;
-use jiff::tz::TimeZone;
 use prost_types::Timestamp;
-use vitrine::v1::{Advertise, CampaignState, Control, Money, Placement, QueryMatch, control::Action};
+use vitrine::v1::{Advertise, CampaignState, Control, Money, QueryMatch, control::Action};
 
-use super::Place;
+use crate::{command::place, output::moment};
 
 /// What it does, as `pin milk-1 at 1`.
 pub fn action(control: &Control) -> String {
@@ -61,7 +59,7 @@ pub fn condition(control: &Control) -> String {
         parts.push(condition.queries.iter().map(query).collect::<Vec<_>>().join(" or "));
     }
     if !condition.placements.is_empty() {
-        let places: Vec<String> = condition.placements.iter().map(|number| place(*number)).collect();
+        let places: Vec<String> = condition.placements.iter().map(|number| place::name(*number)).collect();
         parts.push(format!("in {}", places.join(" or ")));
     }
     parts.extend(condition.start_time.as_ref().map(|time| format!("from {}", moment(time))));
@@ -86,24 +84,9 @@ fn query(query: &QueryMatch) -> String {
     format!("query {}\"{}\"", if query.partial { "with " } else { "" }, query.text)
 }
 
-/// The placement as `--placement` names it; one that this version does not know by its number.
-fn place(number: i32) -> String {
-    let place = Place::value_variants().iter().find(|place| Placement::from(**place) as i32 == number);
-    let value = place.and_then(Place::to_possible_value);
-    value.map_or_else(|| number.to_string(), |value| value.get_name().to_owned())
-}
-
-/// The time as `--from` and `--until` read it: the first moment of a day as the day alone.
-fn moment(time: &Timestamp) -> String {
-    let Ok(moment) = jiff::Timestamp::new(time.seconds, time.nanos) else { return format!("{} s", time.seconds) };
-    let day = moment.to_zoned(TimeZone::UTC).date();
-    let first = day.to_zoned(TimeZone::UTC).is_ok_and(|midnight| midnight.timestamp() == moment);
-    if first { day.to_string() } else { moment.to_string() }
-}
-
 #[cfg(test)]
 mod tests {
-    use vitrine::v1::{Boost, Bury, Condition, Hide, Pin, Redirect, Synonyms};
+    use vitrine::v1::{Boost, Bury, Condition, Hide, Pin, Placement, Redirect, Synonyms};
 
     use super::*;
     use crate::arguments::time;
