@@ -7,6 +7,7 @@
 pub mod disk;
 pub mod encoders;
 pub mod models;
+pub mod shoppers;
 
 use std::{
     fs,

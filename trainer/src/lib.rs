@@ -4,7 +4,7 @@
 //! - [`train_clicks`] learns what will be clicked on ([`Clicks`]): kinds `deepfm` and `dcn-v2`, and the baselines `fm` and `lr`.
 //! - [`train_pictures`] learns classes of pictures ([`Pictures`]): kinds `cnn` and `efficientnet-lite`.
 //! - [`train_gan`] learns to make new pictures of each class: kind `cgan`.
-//! - [`Prepare`], [`PrepareClicks`], [`Train`], [`Evaluate`], [`Publish`] and [`Golden`] are the subcommands.
+//! - [`Prepare`], [`PrepareClicks`], [`Train`], [`Evaluate`], [`Publish`], [`Golden`] and [`Loop`] are the subcommands.
 //!
 //! A folder that was learnt into holds the best weights, what is needed to serve them, the figures, and a checkpoint: learning into it again goes on
 //! from there. Every random choice comes from a seed, and the same seed gives the same weights on one machine.
@@ -19,6 +19,7 @@ mod golden;
 mod interactions;
 mod judge;
 mod judgments;
+mod learning_loop;
 mod metrics;
 mod picture_metrics;
 mod pictures;
@@ -38,6 +39,7 @@ pub use gan_metrics::GanScores;
 pub use golden::Golden;
 pub use interactions::{Interaction, read as read_interactions};
 pub use judge::Judge;
+pub use learning_loop::Loop;
 pub use metrics::Mean;
 pub use picture_metrics::PictureScores;
 pub use pictures::{Labelled, PictureFiles, Pictures};

@@ -4,7 +4,9 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use vitrine_trainer::{Evaluate, Golden, Prepare, PrepareClicks, Publish, Train};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
+use vitrine_trainer::{Evaluate, Golden, Loop, Prepare, PrepareClicks, Publish, Train};
 
 /// Tensors come and go: with the system's allocator half of the time would go into fetching their pages anew.
 #[global_allocator]
@@ -41,6 +43,8 @@ enum Command {
     Publish(Publish),
     /// Record what a text encoder answers, before its folder is published: every server that loads it checks it by that
     Golden(Golden),
+    /// Learn, try and promote versions, again and again, from what happens in a shop
+    Loop(Loop),
 }
 
 fn main() -> ExitCode {
@@ -56,6 +60,12 @@ fn main() -> ExitCode {
     run()
 }
 
+/// What the loop does is logged, as `RUST_LOG` says.
+fn log() {
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
 #[tokio::main]
 async fn run() -> ExitCode {
     let done = match Cli::parse().command {
@@ -65,6 +75,10 @@ async fn run() -> ExitCode {
         Command::Train(train) => train.run(),
         Command::Publish(publish) => publish.run(),
         Command::Golden(golden) => golden.run(),
+        Command::Loop(learning) => {
+            log();
+            learning.run().await
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

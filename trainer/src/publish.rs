@@ -99,37 +99,11 @@ impl Publish {
     }
 
     fn publish(&self) -> Result<VersionDir> {
-        let folder = &self.folder;
-        let kind = learnt::kind(folder)?;
-        let training: Training = learnt::read(folder, TRAINING)?;
-        let metrics: BTreeMap<String, f64> = learnt::read(folder, METRICS)?;
-        let task = checked(folder, &kind)?;
-
-        let registry = match &self.registry {
-            Location::Folder(folder) => Registry::create(folder)?,
-            Location::Store(url) => {
-                let cache = self.registry_cache.as_ref();
-                let mirror = Mirror::open(url, cache.context("a store needs --registry-cache")?)?;
-                mirror.sync()?;
-                mirror.registry()
-            }
-        };
-        let parent = self.parent(&registry)?;
-        let of_parent = parent.map(|parent| registry.version(&self.model, parent)).transpose()?;
-        training.gate.check(&metrics, of_parent.as_ref().map(|parent| &parent.manifest.metrics))?;
-
-        let mut files: BTreeMap<FilePath, PathBuf> = BTreeMap::new();
-        for name in FILES.into_iter().filter(|name| folder.join(name).exists()) {
-            files.insert(name.parse()?, folder.join(name));
-        }
-        let request = PublishRequest {
-            parent,
-            metrics,
-            training_data: Some(TrainingData { name: training.data, watermark: None, hash: Some(training.data_hash) }),
-            golden_tolerance: Some(TOLERANCE),
-            ..PublishRequest::new(&self.model, &kind, task, files)
-        };
-        let published = registry.publish(&request)?;
+        // Before a registry is made for it.
+        checked(&self.folder, &learnt::kind(&self.folder)?)?;
+        let registry = open(&self.registry, self.registry_cache.as_deref(), "--registry-cache")?;
+        let (folder, parent) = (&self.folder, self.parent(&registry)?);
+        let published = Learnt { folder, model: &self.model, parent, watermark: None }.publish(&registry)?;
         if let Some(label) = &self.label {
             let before = registry.current_labels(&self.model)?.get(label);
             registry
@@ -144,6 +118,55 @@ impl Publish {
             return Ok(self.parent);
         }
         Ok(registry.current_labels(&self.model)?.get(&"stable".parse()?))
+    }
+}
+
+/// Opens a registry, and makes a folder that is not there. `cache`, which is called `named`, is where a store's versions are kept.
+pub(crate) fn open(location: &Location, cache: Option<&Path>, named: &str) -> Result<Registry> {
+    match location {
+        Location::Folder(folder) => Ok(Registry::create(folder)?),
+        Location::Store(url) => {
+            let mirror = Mirror::open(url, cache.with_context(|| format!("a store needs {named}"))?)?;
+            mirror.sync()?;
+            Ok(mirror.registry())
+        }
+    }
+}
+
+/// What becomes a version.
+pub(crate) struct Learnt<'a> {
+    /// That was learnt into.
+    pub folder: &'a Path,
+    pub model: &'a ModelName,
+    /// The version before.
+    pub parent: Option<Version>,
+    /// Up to where the log was read.
+    pub watermark: Option<u64>,
+}
+
+impl Learnt<'_> {
+    /// Publishes it, if its figures pass its gate.
+    pub fn publish(self, registry: &Registry) -> Result<VersionDir> {
+        let Self { folder, model, parent, watermark } = self;
+        let kind = learnt::kind(folder)?;
+        let training: Training = learnt::read(folder, TRAINING)?;
+        let metrics: BTreeMap<String, f64> = learnt::read(folder, METRICS)?;
+        let task = checked(folder, &kind)?;
+        let of_parent = parent.map(|parent| registry.version(model, parent)).transpose()?;
+        training.gate.check(&metrics, of_parent.as_ref().map(|parent| &parent.manifest.metrics))?;
+
+        let mut files: BTreeMap<FilePath, PathBuf> = BTreeMap::new();
+        for name in FILES.into_iter().filter(|name| folder.join(name).exists()) {
+            files.insert(name.parse()?, folder.join(name));
+        }
+        let request = PublishRequest {
+            parent,
+            metrics,
+            training_data: Some(TrainingData { name: training.data, watermark, hash: Some(training.data_hash) }),
+            golden_tolerance: Some(TOLERANCE),
+            ..PublishRequest::new(model, &kind, task, files)
+        };
+        Ok(registry.publish(&request)?)
     }
 }
 

@@ -19,7 +19,7 @@ use vitrine_client::{Client, Options};
 pub(crate) use clicks::print_scores;
 pub(crate) use generator::{made, print_made, score_made};
 pub(crate) use pictures::compare_with_pixels;
-pub(crate) use sequences::compare;
+pub(crate) use sequences::{compare, scores};
 
 /// What to measure.
 #[derive(Debug, Subcommand)]

@@ -48,7 +48,6 @@ impl EvaluateSequences {
 
 /// Scores a network beside the baselines, and prints the table.
 pub fn compare(folder: &Path, split: Split, interactions: Vec<Interaction>) -> Result<Vec<Line>> {
-    let model = SequenceModel::load(folder, &DeviceSpec::Cpu)?;
     let split = match split {
         Split::LeaveOneOut => interactions::leave_one_out(interactions),
         Split::Time => interactions::before(interactions),
@@ -58,15 +57,25 @@ pub fn compare(folder: &Path, split: Split, interactions: Vec<Interaction>) -> R
         exam.line("Pop", |past| popular.popular(past, K)),
         exam.line("Markov", |past| popular.markov(past, K)),
         exam.line("item-kNN", |past| neighbours.rank(past, K)),
-        exam.line_of(&learnt::kind(folder)?, recommended(&model, &split)?.into_iter()),
+        exam.line_of(&learnt::kind(folder)?, recommended(folder, &split)?.into_iter()),
     ];
     baselines::print(&lines, K);
     println!("{} users, {} items; ± is half a 95 % interval", split.held_out.len(), split.items.len());
     Ok(lines)
 }
 
-/// What the network recommends to each user who is foretold: nothing to those of whom it knows no item.
-fn recommended(model: &SequenceModel, split: &PastAndNext) -> Result<Vec<Vec<String>>> {
+/// NDCG of what is popular, and of networks in their folders, on the newest tenth of the interactions.
+pub fn scores(folders: &[&Path], interactions: Vec<Interaction>) -> Result<(f64, Vec<f64>)> {
+    let split = interactions::before(interactions);
+    let (exam, popular) = (Exam::new(&split, K), Baselines::new(&split.past));
+    let of_popular = exam.line("Pop", |past| popular.popular(past, K)).ndcg.value;
+    let score = |folder: &&Path| Ok(exam.line_of("", recommended(folder, &split)?.into_iter()).ndcg.value);
+    Ok((of_popular, folders.iter().map(score).collect::<Result<_>>()?))
+}
+
+/// What the network in a folder recommends to each user who is foretold: nothing to those of whom it knows no item.
+fn recommended(folder: &Path, split: &PastAndNext) -> Result<Vec<Vec<String>>> {
+    let model = SequenceModel::load(folder, &DeviceSpec::Cpu)?;
     let ids: HashMap<&str, u32> = model.items().iter().map(String::as_str).zip(1..).collect();
     let known = |user: &String| -> Vec<u32> {
         split.past[user].iter().filter_map(|met| ids.get(met.item.as_str()).copied()).collect()

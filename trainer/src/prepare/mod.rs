@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use clap::Args;
 use parquet::file::reader::SerializedFileReader;
 use serde::Serialize;
@@ -48,14 +48,17 @@ pub struct Prepare {
 
 /// What was read, left out, and is left.
 #[derive(Debug, Default, Serialize)]
-struct Report {
+pub(crate) struct Report {
     #[serde(flatten)]
     reading: Reading,
     /// Users who were taken for machines.
     machines: usize,
-    interactions: usize,
-    users: usize,
-    items: usize,
+    /// What is left.
+    pub interactions: usize,
+    /// Of so many.
+    pub users: usize,
+    /// With so many.
+    pub items: usize,
 }
 
 impl Prepare {
@@ -64,6 +67,18 @@ impl Prepare {
     /// # Errors
     /// A file cannot be read or written, or nothing is left.
     pub fn run(&self) -> Result<()> {
+        let (path, report) = self.prepare()?;
+        report.print();
+        conclude(&path.context("nothing is left to learn from")?, &report, self.json)
+    }
+
+    /// A server's export as it is usually prepared.
+    pub(crate) fn of(events: PathBuf, out: &Path, core: u32, most_per_minute: u32) -> Self {
+        Self { events: vec![events], out: out.to_owned(), types: Vec::new(), core, most_per_minute, json: false }
+    }
+
+    /// Reads, cleans and writes; says where, if anything is left, and what.
+    pub(crate) fn prepare(&self) -> Result<(Option<PathBuf>, Report)> {
         let store = Store::new()?;
         let mut report = Report::default();
         for path in &self.events {
@@ -74,15 +89,16 @@ impl Prepare {
         report.reading.count("of machines", removed);
         report.reading.count("of rare users or items", store.keep_core(self.core)?);
         [report.interactions, report.users, report.items] = store.counts()?;
-        report.print();
-        ensure!(report.interactions > 0, "nothing is left to learn from");
+        if report.interactions == 0 {
+            return Ok((None, report));
+        }
 
         let path = inter_file(&self.out)?;
         let place = || format!("cannot write {}", path.display());
         let mut file = BufWriter::new(File::create(&path).with_context(place)?);
         store.write(&mut file).with_context(place)?;
         file.flush().with_context(place)?;
-        conclude(&path, &report, self.json)
+        Ok((Some(path), report))
     }
 
     fn wants(&self, kind: EventType) -> bool {

@@ -139,10 +139,18 @@ pub fn read<C: Configuration>(path: Option<&Path>, default: C) -> Result<C> {
     let Some(path) = path else { return Ok(default) };
     let place = || path.display().to_string();
     let text = std::fs::read_to_string(path).with_context(place)?;
+    overlaid(default, text.parse().with_context(place)?).with_context(place)
+}
+
+/// The same of what was read already.
+///
+/// # Errors
+/// It names what there is not, or a value cannot be.
+pub fn overlaid<C: Configuration>(default: C, over: toml::Table) -> Result<C> {
     let mut values = toml::Table::try_from(default)?;
-    overlay(&mut values, text.parse().with_context(place)?);
-    let config: C = values.try_into().with_context(place)?;
-    config.check().with_context(place)?;
+    overlay(&mut values, over);
+    let config: C = values.try_into()?;
+    config.check()?;
     Ok(config)
 }
 

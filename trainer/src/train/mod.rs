@@ -9,7 +9,7 @@ pub(crate) mod fit;
 mod gan;
 mod gan_config;
 mod halves;
-mod learning;
+pub(crate) mod learning;
 pub(crate) mod learnt;
 mod negatives;
 mod optimizer;

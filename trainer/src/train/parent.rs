@@ -37,6 +37,11 @@ impl Parent {
         Ok(Self { folder: Registry::open(registry)?.version(&model, version)?.path })
     }
 
+    /// The version in a folder.
+    pub fn in_folder(folder: &Path) -> Self {
+        Self { folder: folder.to_owned() }
+    }
+
     /// Tells other weights apart, in a checkpoint.
     pub fn name(&self) -> String {
         self.folder.display().to_string()

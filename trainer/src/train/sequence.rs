@@ -115,8 +115,7 @@ pub fn train_sequence(
     let network = spec.network(&weights)?;
     start(&variables, config.learning.seed, |_, _| config.deviation)?;
     if let Some(parent) = parent {
-        let known: Vec<String> = parent.read(ITEMS)?;
-        parent.check(&config.spec(kind, known.len()))?;
+        let known = config.known(kind, parent)?;
         parent.give(&variables, VECTORS, &known, sequences.items())?;
     }
     let histories: Vec<&[u32]> = sequences.learning().collect();
@@ -157,6 +156,20 @@ pub fn train_sequence(
     let histories = sequences.test().into_iter().map(|case| case.history).take(RECORDED).collect::<Vec<_>>();
     model.write_golden(out, &histories)?;
     Ok(report)
+}
+
+impl SequenceConfig {
+    /// Whether learning may begin with a version's weights: it is the same network but for the items.
+    pub(crate) fn continues(&self, kind: SequenceKind, parent: &Parent) -> bool {
+        self.known(kind, parent).is_ok()
+    }
+
+    /// The items that a version knows, if it is the same network but for them.
+    fn known(&self, kind: SequenceKind, parent: &Parent) -> Result<Vec<String>> {
+        let known: Vec<String> = parent.read(ITEMS)?;
+        parent.check(&self.spec(kind, known.len()))?;
+        Ok(known)
+    }
 }
 
 /// Learns what comes next.
