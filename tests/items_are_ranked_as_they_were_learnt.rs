@@ -50,11 +50,11 @@ fn items() -> String {
 }
 
 /// People who are shown ten items an hour, and click on those of the brand that they clicked on last.
-fn events() -> String {
+fn events(hours_ago: i64) -> String {
     let mut random = StdRng::seed_from_u64(1);
     let mut lines = String::new();
     let mut number = 0;
-    let start = jiff::Timestamp::now().as_second() - 3 * 86_400;
+    let start = jiff::Timestamp::now().as_second() - hours_ago * 3_600;
     for user in 0..USERS {
         let mut brand = user % 4;
         for hour in 0..12 {
@@ -82,9 +82,9 @@ fn events() -> String {
 }
 
 /// A network learnt from them, published; and the folder of all.
-fn learnt(registry: &Path, dir: &Path) {
+fn learnt(registry: &Path, dir: &Path, hours_ago: i64) {
     fs::write(dir.join("items.jsonl"), items()).unwrap();
-    fs::write(dir.join("events.jsonl"), events()).unwrap();
+    fs::write(dir.join("events.jsonl"), events(hours_ago)).unwrap();
     run("vitrine-trainer", dir, "prepare-clicks --items items.jsonl --events events.jsonl --out shown");
     let settings = "width = 8\nlayers = [16]\n[learning]\nepochs = 12\nlearning_rate = 0.01\n";
     fs::write(dir.join("clicks.toml"), settings).unwrap();
@@ -99,11 +99,11 @@ async fn served(start: Start) -> (TestServer, Client) {
     (server, client)
 }
 
-/// The same with the goods and what happened, and the ranker available.
-async fn shop() -> (TestServer, Client, PathBuf) {
+/// The same with the goods and what happened so long ago, and the ranker available.
+async fn shop(hours_ago: i64) -> (TestServer, Client, PathBuf) {
     let start = Start::default();
     let dir = start.dir.path().to_owned();
-    learnt(&start.registry, &dir);
+    learnt(&start.registry, &dir, hours_ago);
     let (server, client) = served(start).await;
     for (what, file) in [("items", "items.jsonl"), ("events", "events.jsonl")] {
         let output = server.cli(&[what, "import", dir.join(file).to_str().unwrap(), "--create"]);
@@ -150,7 +150,7 @@ async fn show(client: &Client, user: &str, answer: &RecommendResponse, at: Syste
 
 #[tokio::test]
 async fn what_is_seen_of_candidates_is_what_the_log_says_of_them() {
-    let (server, client, dir) = shop().await;
+    let (server, client, dir) = shop(72).await;
     let mut served = Vec::new();
     for user in ["u0", "u1", "u2"] {
         let at = SystemTime::now();
@@ -188,7 +188,8 @@ async fn what_is_seen_of_candidates_is_what_the_log_says_of_them() {
 
 #[tokio::test]
 async fn people_get_more_of_what_they_clicked_on_last_and_other_targets_are_left_alone() {
-    let (_server, client, _) = shop().await;
+    // A week ago, around this hour: the network knows the day and the hour at which it is asked, whenever that is.
+    let (_server, client, _) = shop(7 * 24 + 6).await;
     for (brand, name) in BRANDS.iter().enumerate() {
         let view = |n: usize| Event {
             r#type: EventType::Click as i32,
@@ -216,7 +217,7 @@ async fn people_get_more_of_what_they_clicked_on_last_and_other_targets_are_left
 
 #[tokio::test]
 async fn advertisements_come_by_what_it_says_corrected_by_their_clicks() {
-    let (_server, client, _) = shop().await;
+    let (_server, client, _) = shop(72).await;
     let bid = Some(Money { amount: "0.50".into(), currency: "EUR".into() });
     let advertise = Advertise { filter: "id:*".into(), bid, ..Advertise::default() };
     let name = format!("{CATALOG}/controls/all");
@@ -264,7 +265,7 @@ async fn advertisements_come_by_what_it_says_corrected_by_their_clicks() {
 async fn a_ranker_whose_numbers_are_none_never_answers_and_the_sources_order_what_they_propose() {
     let start = Start::default();
     let dir = start.dir.path().to_owned();
-    learnt(&start.registry, &dir);
+    learnt(&start.registry, &dir, 72);
     // The second version: weights that are no numbers, and nothing recorded to be compared with.
     fs::create_dir(dir.join("broken")).unwrap();
     fs::copy(dir.join("learnt/config.json"), dir.join("broken/config.json")).unwrap();
