@@ -47,6 +47,11 @@ pub mod vector;
 
 pub use run::{run, serve};
 
+/// A time in milliseconds since 1970; the earliest or the latest that there is, for what is beyond them.
+pub(crate) fn unix_ms(time: &prost_types::Timestamp) -> i64 {
+    time.seconds.saturating_mul(1_000).saturating_add(i64::from(time.nanos) / 1_000_000)
+}
+
 /// A day in seconds.
 pub(crate) const DAY: u32 = 86_400;
 /// And in milliseconds.

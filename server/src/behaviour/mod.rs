@@ -225,8 +225,7 @@ impl Behaviour {
 
 /// When it happened, in milliseconds since 1970; `otherwise` if it does not say.
 fn millis_of(event: &Event, otherwise: i64) -> i64 {
-    let said = event.time.as_ref();
-    said.map_or(otherwise, |time| time.seconds.saturating_mul(1_000).saturating_add(i64::from(time.nanos) / 1_000_000))
+    event.time.as_ref().map_or(otherwise, crate::unix_ms)
 }
 
 impl fmt::Debug for Behaviour {

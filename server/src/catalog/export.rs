@@ -87,7 +87,9 @@ impl EventPages {
                 .into_iter()
                 .take_while(|record| record.seq <= until)
                 .filter_map(|record| match record.change {
-                    Change::Event(event) => Some((unix_ms(&event).unwrap_or(record.recorded_ms), event)),
+                    Change::Event(event) => {
+                        Some((event.time.as_ref().map_or(record.recorded_ms, crate::unix_ms), event))
+                    }
                     _ => None,
                 })
                 .filter(|(time, _)| self.times.contains(time))
@@ -98,9 +100,4 @@ impl EventPages {
         }
         None
     }
-}
-
-fn unix_ms(event: &Event) -> Option<i64> {
-    let time = event.time.as_ref()?;
-    Some(time.seconds.saturating_mul(1_000).saturating_add(i64::from(time.nanos) / 1_000_000))
 }

@@ -90,7 +90,7 @@ impl Rule {
             if !(0..1_000_000_000).contains(&at.nanos) || at.seconds.checked_mul(1_000).is_none() {
                 violations.add(format!("control.condition.{field}"), "is no time");
             }
-            Some(at.seconds.saturating_mul(1_000).saturating_add(i64::from(at.nanos) / 1_000_000))
+            Some(crate::unix_ms(at))
         };
         let start = time("start_time", &condition.start_time).unwrap_or(i64::MIN);
         let end = time("end_time", &condition.end_time).unwrap_or(i64::MAX);

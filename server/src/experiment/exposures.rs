@@ -121,10 +121,6 @@ impl Exposures {
 
     /// Removes what was shown to a person, so that the disk no longer has it. Answers how many answers that were.
     pub fn erase(&self, who: &Who) -> Result<u64, LogError> {
-        let is_theirs = |exposure: &Exposure| match who {
-            Who::User(id) => exposure.user_id == *id,
-            Who::Visitor(id) => exposure.user_id.is_empty() && exposure.visitor_id == *id,
-        };
         let (Who::User(unit) | Who::Visitor(unit)) = who;
         let writer = self.writer.lock();
         let mut theirs = Vec::new();
@@ -132,7 +128,9 @@ impl Exposures {
         loop {
             let page = self.page(&writer.connection, after)?;
             after = page.last().map_or(after, |(id, _)| *id);
-            theirs.extend(page.iter().filter(|(_, exposure)| is_theirs(exposure)).map(|(id, _)| *id));
+            theirs.extend(
+                page.iter().filter(|(_, exposure)| who.is(&exposure.user_id, &exposure.visitor_id)).map(|(id, _)| *id),
+            );
             if page.len() < PAGE {
                 break;
             }

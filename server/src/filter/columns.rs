@@ -243,7 +243,7 @@ impl Columns {
         if let Some(price) = price {
             act(ColumnMut::Numbers(&mut self.prices), Value::Number(price));
         }
-        let created = item.created.as_ref().and_then(|time| Number::new(unix_ms(time) as f64));
+        let created = item.created.as_ref().and_then(|time| Number::new(crate::unix_ms(time) as f64));
         if let Some(created) = created {
             act(ColumnMut::Numbers(&mut self.created), Value::Number(created));
         }
@@ -320,10 +320,6 @@ fn steps_of(path: &str) -> impl Iterator<Item = &str> {
 /// A category path as it is compared.
 fn path_of(text: &str) -> String {
     fold(&steps_of(text).collect::<Vec<_>>().join(" > "))
-}
-
-fn unix_ms(time: &prost_types::Timestamp) -> i64 {
-    time.seconds.saturating_mul(1000).saturating_add(i64::from(time.nanos) / 1_000_000)
 }
 
 impl Text {

@@ -183,12 +183,22 @@ pub enum Who {
 }
 
 impl Who {
+    /// Who is meant by both ids, of which one may be empty.
+    pub fn of(user_id: &str, visitor_id: &str) -> Self {
+        if user_id.is_empty() { Self::Visitor(visitor_id.to_owned()) } else { Self::User(user_id.to_owned()) }
+    }
+
+    /// Whether they are meant by both ids.
+    pub fn is(&self, user_id: &str, visitor_id: &str) -> bool {
+        match self {
+            Self::User(id) => user_id == id,
+            Self::Visitor(id) => user_id.is_empty() && visitor_id == id,
+        }
+    }
+
     /// Whether the event is theirs.
     pub fn did(&self, event: &Event) -> bool {
-        match self {
-            Self::User(id) => event.user_id == *id,
-            Self::Visitor(id) => event.user_id.is_empty() && event.visitor_id == *id,
-        }
+        self.is(&event.user_id, &event.visitor_id)
     }
 }
 

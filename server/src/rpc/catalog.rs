@@ -24,6 +24,7 @@ use crate::{
     log::{Appended, Change, Field, Patch},
     serving::{ServingError, Shop},
     token::{Page, stable_hash},
+    unix_ms,
 };
 
 pub(super) const DEFAULT_PAGE: usize = 50;
@@ -170,10 +171,8 @@ impl CatalogService for App {
     async fn export_events(&self, request: Request<ExportEventsRequest>) -> Result<Response<Sent<Event>>, Status> {
         let request = request.into_inner();
         let shop = self.shop("catalog", &request.catalog)?;
-        let millis =
-            |time: &prost_types::Timestamp| time.seconds.saturating_mul(1_000) + i64::from(time.nanos) / 1_000_000;
-        let start = request.start_time.as_ref().map_or(i64::MIN, millis);
-        let end = request.end_time.as_ref().map_or(i64::MAX, millis);
+        let start = request.start_time.as_ref().map_or(i64::MIN, unix_ms);
+        let end = request.end_time.as_ref().map_or(i64::MAX, unix_ms);
         Ok(Response::new(export(shop.catalog().events(start..end))))
     }
 

@@ -23,6 +23,7 @@ use crate::{
         report,
     },
     token::stable_hash,
+    unix_ms,
 };
 
 const DEFAULT_PAGE: usize = 50;
@@ -194,7 +195,7 @@ impl ExperimentService for App {
     ) -> Result<Response<Sent<Exposure>>, Status> {
         let ExportExposuresRequest { catalog, experiment, start_time } = request.into_inner();
         let shop = self.shop("catalog", &catalog)?;
-        let from = start_time.map_or(0, |time| time.seconds.saturating_mul(1_000) + i64::from(time.nanos) / 1_000_000);
+        let from = start_time.as_ref().map_or(0, unix_ms);
         let (sender, receiver) = mpsc::channel(EXPORT_BUFFER);
         task::spawn_blocking(move || {
             let concerns = |exposure: &Exposure| {

@@ -10,6 +10,7 @@ use crate::{
     log::{LogError, Who},
     serving::Shop,
     token::{Tokens, short_hash},
+    unix_ms,
 };
 
 const DEFAULT_COVARIATE_DAYS: i64 = 14;
@@ -126,8 +127,7 @@ impl Seen {
     pub fn of(running: &Running, shop: &Shop, reading: &Reading<'_>) -> Result<Self, LogError> {
         let mut seen = Self::default();
         let Some(start) = running.experiment.start_time.as_ref() else { return Ok(seen) };
-        let start_ms = start.seconds * 1_000 + i64::from(start.nanos) / 1_000_000;
-        shop.exposures().read(start_ms, |exposure| {
+        shop.exposures().read(unix_ms(start), |exposure| {
             seen.note(running, &exposure);
             true
         })?;
@@ -163,9 +163,9 @@ impl Seen {
         // Of a draft everybody is in the same arm: both.
         let arm = if exposed.arm.is_empty() { Some(0) } else { running.arm(&exposed.arm) };
         let Some(arm) = arm else { return };
-        let time_ms = exposure.time.as_ref().map_or(0, |time| time.seconds * 1_000 + i64::from(time.nanos) / 1_000_000);
+        let time_ms = exposure.time.as_ref().map_or(0, unix_ms);
         let (answer, unit) =
-            (self.answers.len() as u32, self.unit(who(&exposure.user_id, &exposure.visitor_id), arm, time_ms));
+            (self.answers.len() as u32, self.unit(Who::of(&exposure.user_id, &exposure.visitor_id), arm, time_ms));
         let known = &mut self.units[unit as usize];
         known.arm = known.arm.filter(|before| *before == arm);
         known.answers.push(answer);
@@ -206,7 +206,7 @@ impl Seen {
         time_ms: i64,
         event: &Event,
     ) {
-        let unit = self.by_unit.get(&who(&event.user_id, &event.visitor_id)).copied();
+        let unit = self.by_unit.get(&Who::of(&event.user_id, &event.visitor_id)).copied();
         let kinds = kinds(shop, event);
         if kinds.is_empty() {
             return;
@@ -272,11 +272,6 @@ impl Shadow {
         self.same_first += usize::from(shown.first() == items.first());
         self.latencies.push(latency_ms as f32);
     }
-}
-
-/// A user, or else a visitor.
-fn who(user: &str, visitor: &str) -> Who {
-    if user.is_empty() { Who::Visitor(visitor.to_owned()) } else { Who::User(user.to_owned()) }
 }
 
 /// What of an event counts, each with the item that it is about.
