@@ -42,8 +42,8 @@ pub struct Arms {
     placement: Placement,
     unit: String,
     chosen: Vec<Chosen>,
-    /// It is not for anybody to see, but for this arm to be compared.
-    shadow: Option<(Arc<Running>, usize)>,
+    /// It is not for anybody to see, but for its only arm to be compared.
+    is_shadow: bool,
     started: Instant,
 }
 
@@ -78,7 +78,7 @@ impl App {
     pub(super) fn arms(&self, shop: &Shop, context: &RequestContext, placement: Placement) -> Result<Arms, Status> {
         let unit = if context.user_id.is_empty() { &context.visitor_id } else { &context.user_id };
         let mut arms =
-            Arms { placement, unit: unit.clone(), chosen: Vec::new(), shadow: None, started: Instant::now() };
+            Arms { placement, unit: unit.clone(), chosen: Vec::new(), is_shadow: false, started: Instant::now() };
         for (id, name) in &context.force_arms {
             let running = self.experiments.get(id).filter(|running| running.experiment.catalog == context.catalog);
             let running = running
@@ -191,7 +191,7 @@ impl Arms {
         });
         let shadow = |(running, arm): (&Arc<Running>, usize)| Self {
             chosen: vec![Chosen::new(Arc::clone(running), Some(arm))],
-            shadow: Some((Arc::clone(running), arm)),
+            is_shadow: true,
             started: Instant::now(),
             ..self.clone()
         };
@@ -200,7 +200,7 @@ impl Arms {
 
     /// Who waits for the answer: nobody, if it is a shadow's.
     pub fn class(&self) -> Class {
-        if self.shadow.is_some() { Class::Bulk } else { Class::Interactive }
+        if self.is_shadow { Class::Bulk } else { Class::Interactive }
     }
 
     /// Sets what the arms say of a search.
@@ -279,9 +279,9 @@ impl Arms {
     }
 
     fn write(&self, shop: &Shop, shown: Shown<'_>, context: Option<&RequestContext>, failure: String) {
-        let shadow = self.shadow.as_ref().map(|(running, arm)| ShadowAnswer {
-            experiment: running.id.clone(),
-            arm: running.experiment.arms[*arm].name.clone(),
+        let shadow = self.chosen.first().filter(|_| self.is_shadow).map(|chosen| ShadowAnswer {
+            experiment: chosen.running.id.clone(),
+            arm: chosen.arm_name().to_owned(),
             failure,
         });
         let arms = self.logged().map(|chosen| ExposedArm {
@@ -291,7 +291,7 @@ impl Arms {
             fallback: chosen.fallback,
         });
         let is_to_keep = |chosen: &&Chosen| chosen.running.experiment.sticky && chosen.arm.is_some() && !chosen.kept;
-        let kept = self.logged().filter(|chosen| shadow.is_none() && is_to_keep(chosen)).map(|chosen| Kept {
+        let kept = self.logged().filter(|chosen| !self.is_shadow && is_to_keep(chosen)).map(|chosen| Kept {
             experiment: &chosen.running.id,
             bucket_version: chosen.running.experiment.bucket_version,
             unit: &self.unit,
