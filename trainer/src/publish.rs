@@ -100,10 +100,10 @@ impl Publish {
 
     fn publish(&self) -> Result<VersionDir> {
         // Before a registry is made for it.
-        checked(&self.folder, &learnt::kind(&self.folder)?)?;
+        let learnt = Learnt::read(&self.folder)?;
         let registry = open(&self.registry, self.registry_cache.as_deref(), "--registry-cache")?;
-        let (folder, parent) = (&self.folder, self.parent(&registry)?);
-        let published = Learnt { folder, model: &self.model, parent, watermark: None }.publish(&registry)?;
+        let parent = self.parent(&registry)?;
+        let published = learnt.publish(&registry, &self.model, parent, None)?;
         if let Some(label) = &self.label {
             let before = registry.current_labels(&self.model)?.get(label);
             registry
@@ -135,23 +135,32 @@ pub(crate) fn open(location: &Location, cache: Option<&Path>, named: &str) -> Re
 
 /// What becomes a version.
 pub(crate) struct Learnt<'a> {
-    /// That was learnt into.
-    pub folder: &'a Path,
-    pub model: &'a ModelName,
-    /// The version before.
-    pub parent: Option<Version>,
-    /// Up to where the log was read.
-    pub watermark: Option<u64>,
+    folder: &'a Path,
+    kind: String,
+    task: &'static str,
+    training: Training,
+    metrics: BTreeMap<String, f64>,
 }
 
-impl Learnt<'_> {
-    /// Publishes it, if its figures pass its gate.
-    pub fn publish(self, registry: &Registry) -> Result<VersionDir> {
-        let Self { folder, model, parent, watermark } = self;
+impl<'a> Learnt<'a> {
+    /// Reads and checks a folder that was learnt into.
+    pub fn read(folder: &'a Path) -> Result<Self> {
         let kind = learnt::kind(folder)?;
         let training: Training = learnt::read(folder, TRAINING)?;
         let metrics: BTreeMap<String, f64> = learnt::read(folder, METRICS)?;
         let task = checked(folder, &kind)?;
+        Ok(Self { folder, kind, task, training, metrics })
+    }
+
+    /// Publishes it, if its figures pass its gate: after `parent`, and learnt from a log up to `watermark`.
+    pub fn publish(
+        self,
+        registry: &Registry,
+        model: &ModelName,
+        parent: Option<Version>,
+        watermark: Option<u64>,
+    ) -> Result<VersionDir> {
+        let Self { folder, kind, task, training, metrics } = self;
         let of_parent = parent.map(|parent| registry.version(model, parent)).transpose()?;
         training.gate.check(&metrics, of_parent.as_ref().map(|parent| &parent.manifest.metrics))?;
 

@@ -182,7 +182,7 @@ impl Lesson {
             }
         }
         let (model, watermark) = (&self.config.model, u64::try_from(self.until.as_microsecond()).ok());
-        let published = Learnt { folder: learnt, model, parent: self.parent, watermark }.publish(&self.registry)?;
+        let published = Learnt::read(learnt)?.publish(&self.registry, model, self.parent, watermark)?;
         tracing::info!(version = published.version.get(), "published");
         Ok(published.version)
     }
