@@ -4,7 +4,8 @@
 //! The estimators are those of "Doubly Robust Policy Evaluation and Learning" (Dudík et al. 2011, <https://arxiv.org/abs/1103.4601>) and "The
 //! Self-Normalized Estimator for Counterfactual Learning" (Swaminathan & Joachims 2015).
 
-use std::path::PathBuf;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
@@ -90,51 +91,106 @@ impl OffPolicy {
 
     fn impressions(&self) -> Result<Vec<Impression>> {
         let model = ClickModel::load(&self.folder, &DeviceSpec::Cpu)?;
-        let fields = model.fields();
         let table = text_file::table(&self.files.interactions)?;
-        let of_items = self.files.items.as_ref().context("--items must name the items that could have been shown")?;
-        let items: Vec<String> = text_file::rows(of_items, ["item_id"])?.into_iter().map(|(_, [item])| item).collect();
-        let (label, propensities) = (numbers(&table, &self.files.label)?, numbers(&table, &self.propensity)?);
+        match &self.files.items {
+            Some(items) => self.of_items(&model, &table, items),
+            None => self.of_groups(&model, &table),
+        }
+    }
+
+    /// A line for each impression, which could have been of any of the items.
+    fn of_items(&self, model: &ClickModel, table: &Table, items: &Path) -> Result<Vec<Impression>> {
+        let items: Vec<String> = text_file::rows(items, ["item_id"])?.into_iter().map(|(_, [item])| item).collect();
+        let (label, propensities) = (numbers(table, &self.files.label)?, numbers(table, &self.propensity)?);
         let item = table.column("item_id")?;
         let mut impressions = Vec::with_capacity(table.rows.len());
         for first in (0..table.rows.len()).step_by(BATCH) {
             let part = first..(first + BATCH).min(table.rows.len());
-            let candidates = candidates(&table, part.clone(), item, &items)?;
-            let chances = model.chances(&Clicks::by(candidates, &self.files, fields)?.encoded)?;
+            let rows = table.rows[part.clone()].iter().flat_map(|(line, cells)| {
+                items.iter().map(|id| {
+                    let mut cells = cells.clone();
+                    cells[item].clone_from(id);
+                    (*line, cells)
+                })
+            });
+            let chances = self.chances(model, table, rows)?;
             for (place, chances) in part.zip(chances.chunks(items.len())) {
                 let (line, cells) = &table.rows[place];
-                let propensity = propensities[place];
-                let at = || table.at(*line);
-                ensure!(
-                    propensity > 0.0 && propensity <= 1.0,
-                    "{}: {} is {propensity}; it must be above 0 and up to 1",
-                    at(),
-                    self.propensity
-                );
                 let shown = items.iter().position(|item_id| *item_id == cells[item]);
-                let shown = shown.with_context(|| format!("{}: {} is none of the items", at(), cells[item]))?;
-                let clicked = f64::from(u8::from(label[place] >= self.files.at_least));
-                impressions.push(Impression { clicked, propensity, shown, chances: chances.to_vec() });
+                let shown =
+                    shown.with_context(|| format!("{}: {} is none of the items", table.at(*line), cells[item]))?;
+                impressions.push(Impression {
+                    clicked: self.clicked(label[place]),
+                    propensity: self.propensity(table, place, propensities[place])?,
+                    shown,
+                    chances: chances.to_vec(),
+                });
             }
         }
         Ok(impressions)
     }
-}
 
-/// A row for each item that could have been shown, in the order of impressions.
-fn candidates(table: &Table, part: std::ops::Range<usize>, item: usize, items: &[String]) -> Result<Table> {
-    let time = table.column("timestamp")?;
-    let mut rows = Vec::with_capacity(part.len() * items.len());
-    for (place, (line, cells)) in (0_u32..).zip(&table.rows[part]) {
-        for id in items {
-            let mut cells = cells.clone();
-            cells[item].clone_from(id);
+    /// A line for each item that could have been shown, as `prepare-clicks --off-policy` writes them.
+    fn of_groups(&self, model: &ClickModel, table: &Table) -> Result<Vec<Impression>> {
+        let impression =
+            numbers(table, "impression").context("without --items the file must say what could be shown")?;
+        let shown = numbers(table, "shown")?;
+        let (label, propensities) = (numbers(table, &self.files.label)?, numbers(table, &self.propensity)?);
+        let mut groups = Vec::new();
+        for group in impression.chunk_by(|one, other| one.total_cmp(other).is_eq()) {
+            let first = groups.last().map_or(0, |last: &Range<usize>| last.end);
+            groups.push(first..first + group.len());
+        }
+        let mut impressions = Vec::with_capacity(groups.len());
+        for part in groups.chunks(BATCH) {
+            let (first, end) = (part[0].start, part[part.len() - 1].end);
+            let chances = self.chances(model, table, table.rows[first..end].iter().cloned())?;
+            for group in part {
+                let at = || {
+                    format!("{}: none of the impression's items is the one shown", table.at(table.rows[group.start].0))
+                };
+                let row = group.clone().find(|row| shown[*row] > 0.0).with_context(at)?;
+                impressions.push(Impression {
+                    clicked: self.clicked(label[row]),
+                    propensity: self.propensity(table, row, propensities[row])?,
+                    shown: row - group.start,
+                    chances: chances[group.start - first..group.end - first].to_vec(),
+                });
+            }
+        }
+        Ok(impressions)
+    }
+
+    /// What the network foretells of rows, in their order.
+    fn chances(
+        &self,
+        model: &ClickModel,
+        table: &Table,
+        rows: impl Iterator<Item = (usize, Vec<String>)>,
+    ) -> Result<Vec<f32>> {
+        let time = table.column("timestamp")?;
+        let rows = (0_u32..).zip(rows).map(|(place, (line, mut cells))| {
             // Examples are read in order of time.
             cells[time] = place.to_string();
-            rows.push((*line, cells));
-        }
+            (line, cells)
+        });
+        // What is known of items by their ids is joined to each row.
+        Ok(model.chances(&Clicks::by(table.with_rows(rows.collect()), &self.files, model.fields())?.encoded)?)
     }
-    Ok(table.with_rows(rows))
+
+    fn clicked(&self, label: f64) -> f64 {
+        f64::from(u8::from(label >= self.files.at_least))
+    }
+
+    fn propensity(&self, table: &Table, row: usize, propensity: f64) -> Result<f64> {
+        ensure!(
+            propensity > 0.0 && propensity <= 1.0,
+            "{}: {} is {propensity}; it must be above 0 and up to 1",
+            table.at(table.rows[row].0),
+            self.propensity
+        );
+        Ok(propensity)
+    }
 }
 
 fn values(impressions: &[Impression], sharpness: f64) -> Values {
@@ -223,5 +279,28 @@ mod tests {
         );
         let error = measured(self::files(dir.path(), "y.inter", "1.5"), 1.0).impressions().err().unwrap().to_string();
         assert!(error.contains("y.inter:2: propensity is 1.5"), "{error}");
+
+        // The same, with a line for each item that could have been shown.
+        let text = fs::read_to_string(&files.interactions).unwrap();
+        let (header, lines) = text.split_once('\n').unwrap();
+        let mut grouped = format!("{header}\timpression:float\tshown:float\n");
+        for (impression, line) in lines.lines().enumerate() {
+            let cells: Vec<&str> = line.split('\t').collect();
+            for item in ["i0", "i1", "i2", "i3"] {
+                let (label, shown) = if item == cells[1] { (cells[2], 1) } else { ("0", 0) };
+                let cells = [cells[0], item, label, cells[3], cells[4], cells[5]].join("\t");
+                writeln!(grouped, "{cells}\t{impression}\t{shown}").unwrap();
+            }
+        }
+        let interactions = dir.path().join("grouped.inter");
+        let of_groups = |text: &str| {
+            fs::write(&interactions, text).unwrap();
+            measured(ClickFiles { interactions: interactions.clone(), items: None, ..files.clone() }, 3.0).impressions()
+        };
+        let same = values(&of_groups(&grouped).unwrap(), 3.0);
+        assert!((same.dr.value - sharp.dr.value).abs() < 1e-6 && same.impressions == 600, "{same:?}, {sharp:?}");
+        let none = grouped.replacen("\t0\t1\n", "\t0\t0\n", 1);
+        let error = of_groups(&none).err().unwrap().to_string();
+        assert!(error.contains("grouped.inter:2: none of the impression's items is the one shown"), "{error}");
     }
 }

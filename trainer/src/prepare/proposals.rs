@@ -16,7 +16,7 @@ use vitrine::v1::{EventType, Item};
 use vitrine_client::json;
 use vitrine_models::{Column, Feature, MOST_MET, Moment, Value, is_met};
 
-use super::store::{Happened, Store};
+use super::store::{Explored, Happened, Store};
 use super::{Reading, conclude, inter_file, lines};
 
 /// What to prepare, and how.
@@ -37,6 +37,10 @@ pub struct PrepareClicks {
     /// For a log that does not say what was shown: each item that somebody met is an example, and so many drawn by chance that they did not
     #[arg(long, value_name = "N", default_value_t = 0)]
     drawn: u32,
+    /// For `evaluate off-policy`: only what answers with `exploration` showed, and with each item all others of `--items` that could have come to
+    /// its place; those must be just the candidates of these answers
+    #[arg(long, conflicts_with = "drawn")]
+    off_policy: bool,
     /// The most attributes that become features, the most common first
     #[arg(long, value_name = "N", default_value_t = 20)]
     attributes: usize,
@@ -56,6 +60,8 @@ struct Report {
     events: usize,
     /// Of these, with items that are not there.
     of_unknown_items: usize,
+    /// Shown by an answer that explored.
+    explored: usize,
     examples: usize,
     clicked: usize,
 }
@@ -65,8 +71,10 @@ struct Shown {
     user: String,
     item: String,
     time: f64,
-    /// The features' cells.
-    cells: String,
+    /// The features' cells: its own, and, for what is told of a policy, those of the others that could have come to its place.
+    cells: Vec<String>,
+    /// The answer that explored, and how likely it was to come there.
+    explored: Option<Explored>,
 }
 
 /// What is shown of one item to one person.
@@ -75,6 +83,8 @@ struct Waiting {
     shown: u32,
     /// When they met it last, since.
     met: Option<f64>,
+    /// What is told of a policy: the answers that deeds named which came of them.
+    of_answers: Vec<u64>,
 }
 
 impl PrepareClicks {
@@ -97,10 +107,12 @@ impl PrepareClicks {
         let file = BufWriter::new(File::create(&path).with_context(place)?);
         let mut replay = Replay {
             features,
-            ids: if self.drawn > 0 { items.keys().cloned().collect() } else { Vec::new() },
+            ids: if self.drawn > 0 || self.off_policy { items.keys().cloned().collect() } else { Vec::new() },
             items,
             within: f64::from(self.within),
             drawn: self.drawn,
+            off_policy: self.off_policy,
+            placed: HashMap::new(),
             random: StdRng::seed_from_u64(self.seed),
             met: HashMap::new(),
             shown: VecDeque::new(),
@@ -112,8 +124,12 @@ impl PrepareClicks {
         replay.header().with_context(place)?;
         store.each(|happened| replay.take(happened))?;
         let report = replay.finish().with_context(place)?;
-        let Report { examples, clicked, of_unknown_items, .. } = report;
+        let Report { examples, clicked, of_unknown_items, explored, .. } = report;
         println!("left: {examples} examples, of {clicked} of which something came");
+        ensure!(
+            explored > 0 || !self.off_policy,
+            "the log has no impressions with a propensity: answers with `exploration`, whose tokens came back with the impressions, give one"
+        );
         if of_unknown_items > 0 {
             println!("left out: {of_unknown_items} of items that are not there");
         }
@@ -166,10 +182,13 @@ fn features(items: &BTreeMap<String, Item>, attributes: usize) -> Vec<(Feature, 
 struct Replay<W> {
     features: Vec<(Feature, Column)>,
     items: BTreeMap<String, Item>,
-    /// To draw from.
+    /// To draw from, or all that could be shown.
     ids: Vec<String>,
     within: f64,
     drawn: u32,
+    off_policy: bool,
+    /// By answer that explored: the items that came to their places already.
+    placed: HashMap<u64, Vec<String>>,
     random: StdRng,
     /// The items that each person met last, newest first.
     met: HashMap<String, VecDeque<String>>,
@@ -184,6 +203,9 @@ struct Replay<W> {
 impl<W: Write> Replay<W> {
     fn header(&mut self) -> Result<()> {
         write!(self.file, "label:float\ttimestamp:float")?;
+        if self.off_policy {
+            write!(self.file, "\timpression:float\tshown:float\tpropensity:float")?;
+        }
         for (feature, column) in &self.features {
             let kind = match column {
                 Column::Word => "token",
@@ -203,16 +225,33 @@ impl<W: Write> Replay<W> {
             return Ok(());
         }
         self.settle(happened.time - self.within)?;
-        let Happened { user, item, kind, time } = happened;
-        if matches!(kind, EventType::Impression | EventType::AdImpression) {
-            let cells = self.cells(user, item, *time);
+        let Happened { user, item, kind, time, explored } = happened;
+        let shown = matches!(kind, EventType::Impression | EventType::AdImpression);
+        if shown && (explored.is_some() || !self.off_policy) {
+            let mut cells = vec![self.cells(user, item, *time)];
+            if let Some(explored) = explored.filter(|_| self.off_policy) {
+                let placed = self.placed.entry(explored.answer).or_default();
+                placed.push(item.clone());
+                let others: Vec<&String> = self.ids.iter().filter(|id| !placed.contains(id)).collect();
+                cells.extend(others.into_iter().map(|other| self.cells(user, other, *time)));
+            }
             let waiting = self.waiting.entry((user.clone(), item.clone()));
-            waiting.or_insert(Waiting { shown: 0, met: None }).shown += 1;
-            self.shown.push_back(Shown { user: user.clone(), item: item.clone(), time: *time, cells });
+            waiting.or_insert(Waiting { shown: 0, met: None, of_answers: Vec::new() }).shown += 1;
+            self.report.explored += usize::from(explored.is_some());
+            self.shown.push_back(Shown {
+                user: user.clone(),
+                item: item.clone(),
+                time: *time,
+                cells,
+                explored: *explored,
+            });
         }
         if is_met(*kind) {
             if let Some(waiting) = self.waiting.get_mut(&(user.clone(), item.clone())) {
-                waiting.met = Some(*time);
+                match explored.filter(|_| self.off_policy) {
+                    Some(explored) => waiting.of_answers.push(explored.answer),
+                    None => waiting.met = Some(*time),
+                }
             }
             if self.drawn > 0 {
                 self.draw(happened)?;
@@ -244,13 +283,21 @@ impl<W: Write> Replay<W> {
         while let Some(shown) = self.shown.pop_front_if(|shown| shown.time < until) {
             let mut clicked = false;
             if let Entry::Occupied(mut waiting) = self.waiting.entry((shown.user, shown.item)) {
-                clicked = waiting.get().met.is_some_and(|at| at >= shown.time);
+                clicked = waiting.get().met.is_some_and(|at| at >= shown.time)
+                    || shown.explored.is_some_and(|explored| waiting.get().of_answers.contains(&explored.answer));
                 waiting.get_mut().shown -= 1;
                 if waiting.get().shown == 0 {
                     waiting.remove();
                 }
             }
-            self.write(clicked, shown.time, &shown.cells)?;
+            let impression = self.report.examples;
+            for (place, cells) in shown.cells.iter().enumerate() {
+                let of_policy = shown.explored.filter(|_| self.off_policy).map(|Explored { propensity, .. }| {
+                    format!("\t{impression}\t{}\t{propensity}", u8::from(place == 0))
+                });
+                let cells = of_policy.unwrap_or_default() + cells;
+                self.write(clicked && place == 0, shown.time, &cells)?;
+            }
         }
         Ok(())
     }
@@ -291,10 +338,10 @@ mod tests {
     use super::*;
 
     fn happened(user: &str, item: &str, kind: EventType, time: f64) -> Happened {
-        Happened { user: user.into(), item: item.into(), kind, time }
+        Happened { user: user.into(), item: item.into(), kind, time, explored: None }
     }
 
-    fn replay(drawn: u32, all: &[Happened]) -> (Vec<Vec<String>>, Report) {
+    fn replay(drawn: u32, off_policy: bool, all: &[Happened]) -> (Vec<Vec<String>>, Report) {
         let item =
             |id: &str, brand: &str| (id.to_owned(), Item { id: id.into(), brand: brand.into(), ..Item::default() });
         let items = BTreeMap::from([item("a", "Acme"), item("b", "Best"), item("c", "")]);
@@ -310,6 +357,8 @@ mod tests {
             items,
             within: 100.0,
             drawn,
+            off_policy,
+            placed: HashMap::new(),
             random: StdRng::seed_from_u64(1),
             met: HashMap::new(),
             shown: VecDeque::new(),
@@ -330,6 +379,7 @@ mod tests {
         use EventType::{Click, Impression, Purchase};
         let (lines, report) = replay(
             0,
+            false,
             &[
                 happened("u", "a", Impression, 0.0),
                 happened("u", "b", Impression, 0.0),
@@ -357,8 +407,45 @@ mod tests {
 
     #[test]
     fn where_nothing_says_what_was_shown_others_are_drawn() {
-        let (lines, report) = replay(4, &[happened("u", "a", EventType::Purchase, 5.0)]);
+        let (lines, report) = replay(4, false, &[happened("u", "a", EventType::Purchase, 5.0)]);
         assert_eq!((lines[0][0].as_str(), lines[0][2].as_str(), report.clicked), ("1", "a", 1));
         assert!(report.examples > 1 && lines[1..].iter().all(|line| line[0] == "0" && line[2] != "a"), "{lines:?}");
+    }
+
+    #[test]
+    fn with_what_an_exploring_answer_showed_comes_what_it_could_have_shown() {
+        use EventType::{Click, Impression};
+        let explored = |item: &str, kind: EventType, propensity: f64| Happened {
+            explored: Some(Explored { answer: 9, propensity }),
+            ..happened("u", item, kind, 1.0)
+        };
+        let again = Happened {
+            explored: Some(Explored { answer: 10, propensity: 0.1 }),
+            ..happened("u", "a", Impression, 3.0)
+        };
+        let all = [
+            happened("u", "a", Impression, 0.0),
+            explored("b", Impression, 0.5),
+            explored("a", Impression, 0.25),
+            again,
+            // Of the first answer, which it names.
+            Happened { time: 4.0, ..explored("a", Click, 0.25) },
+        ];
+        let (lines, report) = replay(0, true, &all);
+        let lines: Vec<Vec<&str>> = lines.iter().map(|line| line.iter().map(String::as_str).collect()).collect();
+        assert_eq!(
+            lines,
+            [
+                vec!["0", "1", "0", "1", "0.5", "b", "best", ""],
+                vec!["0", "1", "0", "0", "0.5", "a", "acme", ""],
+                vec!["0", "1", "0", "0", "0.5", "c", "", ""],
+                vec!["1", "1", "3", "1", "0.25", "a", "acme", ""],
+                vec!["0", "1", "3", "0", "0.25", "c", "", ""],
+                vec!["0", "3", "5", "1", "0.1", "a", "acme", ""],
+                vec!["0", "3", "5", "0", "0.1", "b", "best", ""],
+                vec!["0", "3", "5", "0", "0.1", "c", "", ""],
+            ]
+        );
+        assert_eq!((report.explored, report.examples, report.clicked), (3, 8, 1));
     }
 }

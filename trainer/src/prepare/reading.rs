@@ -6,12 +6,12 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use serde::Serialize;
-use vitrine::v1::EventType;
+use vitrine::v1::{EventItem, EventType};
 use vitrine_client::json::{self, Line};
 use vitrine_models::person;
 
 use super::lines;
-use super::store::{Met, Store};
+use super::store::{Explored, Met, Store};
 
 /// So many problems are told with their lines.
 const TOLD: usize = 5;
@@ -89,7 +89,7 @@ impl Reading {
             self.count("that were there already", 1);
             return Ok(());
         };
-        for item in &event.items {
+        for (place, item) in (0..).zip(&event.items) {
             if impossible_price(&item.price) {
                 self.count("of an impossible price", 1);
                 self.tell(format!("{place}:{}: an impossible price `{}`", line.number, item.price));
@@ -97,10 +97,12 @@ impl Reading {
                 self.count("without a user or an item", 1);
             } else if !store.add(&Met {
                 event: number,
+                place,
                 user: &user,
                 item: &item.id,
                 kind: &json::event_type(&event),
                 time,
+                explored: explored(item),
             })? {
                 self.count("that were there already", 1);
             }
@@ -129,6 +131,13 @@ impl Reading {
         }
         self.told.iter().for_each(|problem| eprintln!("warning: {problem}"));
     }
+}
+
+/// How an item was shown, where the server's export says so.
+fn explored(item: &EventItem) -> Option<Explored> {
+    let served = item.served.as_ref()?;
+    let propensity = served.propensity.filter(|propensity| *propensity > 0.0 && *propensity <= 1.0)?;
+    Some(Explored { answer: served.answer, propensity })
 }
 
 /// No price at all is possible, and so is none.

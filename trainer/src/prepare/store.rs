@@ -14,11 +14,24 @@ use crate::evaluate::event_type;
 pub struct Met<'a> {
     /// The event's number; it may have several items.
     pub event: i64,
+    /// The item's place among them.
+    pub place: i64,
     pub user: &'a str,
     pub item: &'a str,
     pub kind: &'a str,
     /// Seconds since 1970.
     pub time: f64,
+    /// How it was shown, if by an answer that explored.
+    pub explored: Option<Explored>,
+}
+
+/// An item in an answer that explored.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Explored {
+    /// The answer's number.
+    pub answer: u64,
+    /// How likely the item was to come to its place, given those before it.
+    pub propensity: f64,
 }
 
 /// The same, as it is read back.
@@ -29,6 +42,8 @@ pub struct Happened {
     pub kind: EventType,
     /// Seconds since 1970.
     pub time: f64,
+    /// How it was shown, if by an answer that explored.
+    pub explored: Option<Explored>,
 }
 
 /// Interactions that are left.
@@ -46,7 +61,7 @@ const TABLES: &str = "
     CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
     CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
     CREATE TABLE kinds (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
-    CREATE TABLE met (user INTEGER, item INTEGER, kind INTEGER, time REAL, event INTEGER,
+    CREATE TABLE met (user INTEGER, item INTEGER, kind INTEGER, time REAL, event INTEGER, place INTEGER, answer INTEGER, propensity REAL,
         PRIMARY KEY (user, time, item, kind)) WITHOUT ROWID;
     BEGIN;";
 
@@ -68,8 +83,11 @@ impl Store {
     pub fn add(&self, met: &Met<'_>) -> Result<bool> {
         let [user, item, kind] = [("users", met.user), ("items", met.item), ("kinds", met.kind)]
             .map(|(table, name)| self.number(table, name));
-        let mut insert = self.database.prepare_cached("INSERT OR IGNORE INTO met VALUES (?, ?, ?, ?, ?)")?;
-        Ok(insert.execute(params![user?, item?, kind?, met.time, met.event])? == 1)
+        let mut insert = self.database.prepare_cached("INSERT OR IGNORE INTO met VALUES (?, ?, ?, ?, ?, ?, ?, ?)")?;
+        // SQLite's numbers have a sign.
+        let answer = met.explored.map(|explored| explored.answer.cast_signed());
+        let propensity = met.explored.map(|explored| explored.propensity);
+        Ok(insert.execute(params![user?, item?, kind?, met.time, met.event, met.place, answer, propensity])? == 1)
     }
 
     fn number(&self, table: &str, name: &str) -> Result<i64> {
@@ -123,15 +141,18 @@ impl Store {
     /// Hands them out in order of time.
     pub fn each(&self, mut take: impl FnMut(&Happened) -> Result<()>) -> Result<()> {
         let mut query = self.database.prepare(
-            "SELECT users.name, items.name, kinds.name, time FROM met
+            "SELECT users.name, items.name, kinds.name, time, answer, propensity FROM met
              JOIN users ON users.id = user JOIN items ON items.id = item JOIN kinds ON kinds.id = kind
-             ORDER BY time, event, item",
+             ORDER BY time, event, place",
         )?;
         let mut rows = query.query([])?;
         while let Some(row) = rows.next()? {
             let kind: String = row.get(2)?;
             let kind = event_type(&kind).map_err(|problem| anyhow!(problem))?;
-            take(&Happened { user: row.get(0)?, item: row.get(1)?, kind, time: row.get(3)? })?;
+            let (answer, propensity): (Option<i64>, Option<f64>) = (row.get(4)?, row.get(5)?);
+            let explored = answer.zip(propensity);
+            let explored = explored.map(|(answer, propensity)| Explored { answer: answer.cast_unsigned(), propensity });
+            take(&Happened { user: row.get(0)?, item: row.get(1)?, kind, time: row.get(3)?, explored })?;
         }
         Ok(())
     }
@@ -139,7 +160,7 @@ impl Store {
     /// Writes them in order of time, as a file of RecBole.
     pub fn write(&self, to: &mut impl Write) -> Result<()> {
         writeln!(to, "user_id:token\titem_id:token\ttype:token\ttimestamp:float")?;
-        self.each(|Happened { user, item, kind, time }| {
+        self.each(|Happened { user, item, kind, time, .. }| {
             writeln!(to, "{}\t{}\t{}\t{time}", cell(user), cell(item), short_name(*kind))?;
             Ok(())
         })
