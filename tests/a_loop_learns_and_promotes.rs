@@ -8,7 +8,6 @@ mod harness;
 use std::{
     collections::BTreeSet,
     fs,
-    path::Path,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -17,7 +16,7 @@ use harness::{
     Start, TestServer,
     encoders::registry_command,
     program,
-    shoppers::{Goods, Shoppers, Visits},
+    shoppers::{Goods, Shoppers, Visits, shuffled},
     stock,
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -187,18 +186,6 @@ tolerance = 0.1
     }
 }
 
-/// A version that takes each item for another: its figures are as good as ever, and its answers wrong.
-fn shuffled(version: &Path, broken: &Path) {
-    fs::create_dir(broken).unwrap();
-    for file in ["config.json", "model.safetensors", "golden.safetensors"] {
-        fs::copy(version.join(file), broken.join(file)).unwrap();
-    }
-    let mut items: Vec<String> = serde_json::from_slice(&fs::read(version.join("items.json")).unwrap()).unwrap();
-    let half = items.len() / 2;
-    items.rotate_left(half);
-    fs::write(broken.join("items.json"), serde_json::to_vec(&items).unwrap()).unwrap();
-}
-
 /// The share of answers that were clicked before there was a network, and after each that was promoted.
 async fn story(size: Size) {
     let mut shop = shop(size).await;
@@ -219,7 +206,7 @@ async fn story(size: Size) {
     assert_eq!(learnt.iter().collect::<BTreeSet<_>>().len(), learnt.len(), "published twice: {learnt:?}");
     let live = shop.live().await.to_string();
     let (before, broken) = (shop.waves.len(), shop.path("broken"));
-    shuffled(&shop.path("registry/models/next-item").join(&live), &broken);
+    shuffled(&shop.path("registry/models/next-item").join(&live), &broken, 1);
     let folder = broken.to_str().unwrap();
     let what = ["--kind", "sasrec", "--task", "sequence-recommendation", "--parent", &live, "--label", "canary"];
     shop.registry(&[&["publish", "next-item", folder][..], &what].concat());
@@ -233,7 +220,7 @@ async fn story(size: Size) {
     assert!(told.rejected.contains("ctr"), "{told:?}");
     let mut got = BTreeSet::new();
     for wave in &shop.waves[before..] {
-        got.extend(wave.arms.get("candidate").into_iter().flatten());
+        got.extend(wave.arms.iter().filter(|((_, arm), _)| arm == "candidate").flat_map(|(_, seen)| &seen.shoppers));
     }
     // 5 %, up to chance.
     let (got, all) = (got.len() as f64, size.shoppers as f64);

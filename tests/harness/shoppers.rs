@@ -3,6 +3,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    fs,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -59,12 +62,20 @@ pub struct Visits {
     pub answers: usize,
     /// Those of which something was clicked.
     pub clicked: usize,
-    /// By arm of an experiment, who was shown it.
-    pub arms: BTreeMap<String, BTreeSet<String>>,
+    /// By experiment and arm.
+    pub arms: BTreeMap<(String, String), Seen>,
     /// Calls that failed, and events that were not recorded.
     pub failures: Vec<String>,
     /// Calls.
     pub requests: usize,
+}
+
+/// What came of the answers of one arm.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Seen {
+    pub shoppers: BTreeSet<String>,
+    pub answers: usize,
+    pub clicked: usize,
 }
 
 impl Goods {
@@ -82,6 +93,20 @@ impl Goods {
     /// For the catalog.
     pub fn items(&self) -> Vec<Item> {
         (0..self.next.len()).map(|number| item(&id(number), &title(number))).collect()
+    }
+
+    /// What so many people met, one after the other, as a trainer reads it.
+    pub fn histories(&self, people: usize, length: usize, seed: u64) -> String {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut lines = "user_id:token\titem_id:token\ttimestamp:float\n".to_owned();
+        for person in 0..people {
+            let mut at = random.random_range(0..self.next.len());
+            for time in 0..length {
+                writeln!(lines, "u{person}\t{}\t{time}", id(at)).unwrap();
+                at = self.next[at];
+            }
+        }
+        lines
     }
 
     /// How likely a shopper who met `at` last clicks on an item.
@@ -198,9 +223,6 @@ impl Shopper {
 
     /// Looks at a list from the top, and clicks on what it wants.
     fn look(&mut self, goods: &Goods, answer: &RecommendResponse, events: &mut Vec<Event>, visits: &mut Visits) {
-        for arm in &answer.experiments {
-            visits.arms.entry(arm.arm.clone()).or_default().insert(self.id.clone());
-        }
         let token = &answer.attribution_token;
         let shown = answer.results.iter().filter_map(|result| number(&result.item.as_ref()?.id));
         let shown: Vec<usize> = shown.collect();
@@ -212,9 +234,14 @@ impl Shopper {
                 break;
             }
         }
+        let seen = usize::from(clicked.is_some());
+        for arm in &answer.experiments {
+            let of_arm = visits.arms.entry((arm.experiment.clone(), arm.arm.clone())).or_default();
+            of_arm.add(Seen { shoppers: [self.id.clone()].into(), answers: 1, clicked: seen });
+        }
         visits.answers += 1;
+        visits.clicked += seen;
         let Some((place, item)) = clicked else { return };
-        visits.clicked += 1;
         events.push(self.event(events.len(), EventType::Click, item, token, place));
         if self.random.random_bool(0.3) {
             events.push(self.event(events.len(), EventType::AddToCart, item, token, place));
@@ -264,10 +291,35 @@ impl Visits {
         self.clicked += others.clicked;
         self.requests += others.requests;
         self.failures.extend(others.failures);
-        for (arm, people) in others.arms {
-            self.arms.entry(arm).or_default().extend(people);
+        for (arm, seen) in others.arms {
+            self.arms.entry(arm).or_default().add(seen);
         }
     }
+}
+
+impl Seen {
+    fn add(&mut self, other: Self) {
+        self.shoppers.extend(other.shoppers);
+        self.answers += other.answers;
+        self.clicked += other.clicked;
+    }
+}
+
+/// A version that takes every `nth` item for another: its figures are as good as ever, and these answers wrong.
+pub fn shuffled(version: &Path, broken: &Path, nth: usize) {
+    fs::create_dir(broken).unwrap();
+    for file in ["config.json", "model.safetensors", "golden.safetensors"] {
+        fs::copy(version.join(file), broken.join(file)).unwrap();
+    }
+    let mut items: Vec<String> = serde_json::from_slice(&fs::read(version.join("items.json")).unwrap()).unwrap();
+    let places: Vec<usize> = (0..items.len()).step_by(nth).collect();
+    let mut others: Vec<String> = places.iter().map(|place| items[*place].clone()).collect();
+    let half = others.len() / 2;
+    others.rotate_left(half);
+    for (place, other) in places.into_iter().zip(others) {
+        items[place] = other;
+    }
+    fs::write(broken.join("items.json"), serde_json::to_vec(&items).unwrap()).unwrap();
 }
 
 fn id(number: usize) -> String {
