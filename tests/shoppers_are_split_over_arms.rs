@@ -13,10 +13,11 @@ use std::{
 use harness::{CATALOG, Start, context, eventually, item, price, recommend, refused, stock, text_search};
 use tokio_stream::StreamExt as _;
 use vitrine::v1::{
-    Arm, ArmParameters, CreateExperimentRequest, Event, EventItem, EventType, Experiment, ExperimentDesign,
-    ExperimentMetric, ExperimentNamespace, ExperimentReport, ExportExposuresRequest, Exposure, FeedbackRequest,
-    GuardRail, GuardRailState, Popular, ReportExperimentRequest, RequestContext, SearchRequest, SearchResponse,
-    StartExperimentRequest, StopExperimentRequest, UpdateExperimentRequest, recommend_request::Target,
+    Arm, ArmParameters, CreateExperimentRequest, EraseUserRequest, Event, EventItem, EventType, Experiment,
+    ExperimentDesign, ExperimentMetric, ExperimentNamespace, ExperimentReport, ExportExposuresRequest, Exposure,
+    FeedbackRequest, GuardRail, GuardRailState, Person, Popular, ReportExperimentRequest, RequestContext,
+    SearchRequest, SearchResponse, StartExperimentRequest, StopExperimentRequest, UpdateExperimentRequest, person::Id,
+    recommend_request::Target,
 };
 use vitrine_client::Client;
 
@@ -67,7 +68,11 @@ async fn report(client: &Client, name: &str) -> ExperimentReport {
 }
 
 async fn exposures(client: &Client) -> Vec<Exposure> {
-    let request = ExportExposuresRequest { catalog: CATALOG.into(), ..Default::default() };
+    exposures_of(client, None).await
+}
+
+async fn exposures_of(client: &Client, person: Option<Person>) -> Vec<Exposure> {
+    let request = ExportExposuresRequest { catalog: CATALOG.into(), person, ..Default::default() };
     let mut stream = client.export_exposures(request).await.unwrap();
     let mut all = Vec::new();
     while let Some(exposure) = stream.next().await {
@@ -241,8 +246,10 @@ async fn what_was_shown_outlives_a_killed_server_and_not_its_shopper() {
     let lost: Vec<&String> = answered.difference(&logged).collect();
     assert!(lost.is_empty(), "{lost:?} of {}", answered.len());
     assert!(!shown(&search(&client, "u0-7").await).is_empty(), "it runs still");
-    let person = vitrine::v1::Person { id: Some(vitrine::v1::person::Id::UserId("u0-7".into())) };
-    client.erase_user(vitrine::v1::EraseUserRequest { catalog: CATALOG.into(), person: Some(person) }).await.unwrap();
+    let person = Some(Person { id: Some(Id::UserId("u0-7".into())) });
+    let theirs = exposures_of(&client, person.clone()).await;
+    assert!(!theirs.is_empty() && theirs.iter().all(|exposure| exposure.user_id == "u0-7"), "{theirs:?}");
+    client.erase_user(EraseUserRequest { catalog: CATALOG.into(), person }).await.unwrap();
     assert!(exposures(&client).await.iter().all(|exposure| exposure.user_id != "u0-7"));
 }
 

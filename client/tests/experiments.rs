@@ -167,9 +167,13 @@ scenario!(exposures_are_exported_one_a_line, terminal => {
     let asked = terminal.shop.state().exported.clone();
     assert_eq!((asked.catalog.as_str(), asked.experiment.as_str()), ("catalogs/shop", "encoder"));
     assert_eq!(asked.start_time.unwrap().seconds, 86_400);
+    assert_eq!(asked.person, None);
     let folder = tempdir().unwrap();
     let path = folder.path().join("exposures.jsonl");
-    let ran = terminal.run(&["experiments", "export-exposures", "--out", path.to_str().unwrap()]).await.is(0);
+    let words = ["experiments", "export-exposures", "--visitor", "v1", "--out", path.to_str().unwrap()];
+    let ran = terminal.run(&words).await.is(0);
+    let person = terminal.shop.state().exported.person.clone().unwrap();
+    assert_eq!(person.id, Some(vitrine::v1::person::Id::VisitorId("v1".into())));
     assert!(ran.err.contains("wrote 2 exposures") && fs::read_to_string(&path).unwrap().lines().count() == 2, "{ran:?}");
 });
 

@@ -13,7 +13,7 @@ use vitrine::v1::{
 };
 use vitrine_registry::Label;
 
-use super::{App, catalog::Sent, experiment_fields as fields, log_status};
+use super::{App, catalog::Sent, experiment_fields as fields, log_status, privacy::who};
 use crate::{
     check,
     error::{Violations, exhausted, internal, invalid, not_found, status, unavailable},
@@ -193,15 +193,17 @@ impl ExperimentService for App {
         &self,
         request: Request<ExportExposuresRequest>,
     ) -> Result<Response<Sent<Exposure>>, Status> {
-        let ExportExposuresRequest { catalog, experiment, start_time } = request.into_inner();
+        let ExportExposuresRequest { catalog, experiment, start_time, person } = request.into_inner();
         let shop = self.shop("catalog", &catalog)?;
+        let who = person.map(|person| who(Some(person))).transpose()?;
         let from = start_time.as_ref().map_or(0, unix_ms);
         let (sender, receiver) = mpsc::channel(EXPORT_BUFFER);
         task::spawn_blocking(move || {
             let concerns = |exposure: &Exposure| {
-                experiment.is_empty()
+                let of_experiment = experiment.is_empty()
                     || exposure.arms.iter().any(|arm| arm.experiment == experiment)
-                    || exposure.shadow.as_ref().is_some_and(|shadow| shadow.experiment == experiment)
+                    || exposure.shadow.as_ref().is_some_and(|shadow| shadow.experiment == experiment);
+                of_experiment && who.as_ref().is_none_or(|who| who.is(&exposure.user_id, &exposure.visitor_id))
             };
             let read = shop
                 .exposures()

@@ -38,7 +38,7 @@ impl PrivacyService for App {
     }
 }
 
-fn who(person: Option<Person>) -> Result<Who, Status> {
+pub fn who(person: Option<Person>) -> Result<Who, Status> {
     let mut violations = Violations::default();
     let who = match person.and_then(|person| person.id) {
         None => return Err(invalid("person", "is required: a `user_id` or a `visitor_id`")),

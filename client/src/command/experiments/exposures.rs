@@ -9,7 +9,7 @@ use anyhow::Result;
 use clap::Args;
 use prost_types::Timestamp;
 use tokio_stream::StreamExt as _;
-use vitrine::v1::{ExportExposuresRequest, Exposure};
+use vitrine::v1::{ExportExposuresRequest, Exposure, Person, person::Id};
 use vitrine_client::{Answers, json};
 
 use crate::{
@@ -26,6 +26,12 @@ pub struct ExportExposures {
     /// Only from this time on, as 2026-02-01 or 2026-02-01T10:00:00Z
     #[arg(long, value_parser = time, value_name = "TIME")]
     since: Option<Timestamp>,
+    /// Only what this known user was shown
+    #[arg(long, short, value_name = "ID", conflicts_with = "visitor")]
+    user: Option<String>,
+    /// Only what this anonymous visitor was shown
+    #[arg(long, value_name = "ID")]
+    visitor: Option<String>,
     /// The file; it appears when it is complete [default: stdout]
     #[arg(long, short, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -34,7 +40,13 @@ pub struct ExportExposures {
 impl ExportExposures {
     pub async fn run(self, global: &Global) -> Result<()> {
         let experiment = self.id.as_deref().map(last_part).unwrap_or_default().to_owned();
-        let request = ExportExposuresRequest { catalog: global.catalog()?, experiment, start_time: self.since };
+        let person = self.user.map(Id::UserId).or(self.visitor.map(Id::VisitorId));
+        let request = ExportExposuresRequest {
+            catalog: global.catalog()?,
+            experiment,
+            start_time: self.since,
+            person: person.map(|id| Person { id: Some(id) }),
+        };
         let exposures = global.connect().await?.export_exposures(request).await?;
         match self.out {
             Some(path) => write_file(&path, "exposure", async |file| write(exposures, file).await).await,
