@@ -61,6 +61,7 @@ mod privacy;
 mod ranked;
 mod recommend;
 mod recommend_fields;
+mod recommend_target;
 mod recommended;
 mod search;
 mod search_fields;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use tonic::Status;
 use vitrine::v1::{Degraded, DegradedReason, RecommendRequest, RequestContext, recommend_request::Target as Asked};
 
-use super::{App, now_ms, recommend::Seen};
+use super::{App, now_ms, recommend_target::Seen};
 use crate::{
     Doc,
     batch::Class,

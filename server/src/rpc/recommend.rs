@@ -7,8 +7,8 @@ use roaring::RoaringBitmap;
 use rustc_hash::FxHashMap;
 use tonic::{Request, Response, Status};
 use vitrine::v1::{
-    Degraded, DegradedReason, EventType, ExposedItem, ForSession, ItemView, Likeness, Placement, ReasonCode,
-    RecommendRequest, RecommendResponse, Recommendation, Served, ServedBy, recommend_request::Target as Asked,
+    Degraded, DegradedReason, EventType, ExposedItem, ItemView, Likeness, Placement, ReasonCode, RecommendRequest,
+    RecommendResponse, Recommendation, Served, ServedBy, recommend_request::Target as Asked,
 };
 
 use super::{
@@ -22,6 +22,7 @@ use super::{
     now_ms,
     ranked::{Judged, ranker},
     recommend_fields::{check_target, exploration, window},
+    recommend_target::{Known, Seen},
     recommended::{Told, describe},
     search,
     search_fields::diversify,
@@ -34,7 +35,7 @@ use crate::{
     catalog::items::Table,
     check, config,
     control::{self, Rules},
-    error::{Violations, internal, not_found},
+    error::{Violations, internal},
     filter::Filter,
     model::{NotLoaded, Pinned},
     ranker::Ranker,
@@ -195,31 +196,6 @@ struct Asking {
     ranker: Option<Result<Pinned<Ranker>, NotLoaded>>,
     call: Call,
     arms: Arms,
-}
-
-/// Ids of a target, parted into items that exist and others.
-#[derive(Default)]
-struct Known {
-    docs: Vec<Doc>,
-    missing: Vec<String>,
-}
-
-impl Known {
-    fn of<'a>(table: &Table, ids: impl IntoIterator<Item = &'a String>) -> Result<Self, Status> {
-        let mut known = Self::default();
-        for id in ids {
-            match table.doc(id).filter(|&doc| table.item(doc).is_some()) {
-                Some(doc) => known.docs.push(doc),
-                None => known.missing.push(id.clone()),
-            }
-        }
-        match known.missing.first() {
-            Some(first) if known.docs.is_empty() => {
-                Err(not_found("item", first, "none of the target's items exists in this catalog"))
-            }
-            _ => Ok(known),
-        }
-    }
 }
 
 /// Recommends from the state of this moment. Blocks: while a ranker is asked nothing of the catalog is held.
@@ -423,34 +399,5 @@ fn placement(request: &RecommendRequest) -> Placement {
         Some(Asked::Popular(_)) => Placement::Popular,
         Some(Asked::Ads(_)) => Placement::Ads,
         Some(Asked::ForUser(_)) | None => Placement::ForUser,
-    }
-}
-
-/// What a session's events are about, and ids that the catalog lacks.
-pub struct Seen {
-    /// By event.
-    pub docs: Vec<Vec<Doc>>,
-    missing: Vec<String>,
-}
-
-impl Seen {
-    /// Looks them up.
-    pub fn of(table: &Table, session: &ForSession) -> Self {
-        let mut missing = Vec::new();
-        let docs = session
-            .events
-            .iter()
-            .map(|event| {
-                let found = event.items.iter().filter_map(|item| {
-                    let doc = table.doc(&item.id);
-                    if doc.is_none() && !missing.contains(&item.id) {
-                        missing.push(item.id.clone());
-                    }
-                    doc
-                });
-                found.collect()
-            })
-            .collect();
-        Self { docs, missing }
     }
 }

@@ -2,6 +2,7 @@
 
 mod proposals;
 mod reading;
+mod replay;
 mod store;
 
 use std::fs::File;
