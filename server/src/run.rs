@@ -217,7 +217,7 @@ async fn load_arms(experiments: Weak<Experiments>, models: Arc<[Arc<dyn Managed>
 /// How many shadows of experiments answer at the same time.
 const SHADOWS: usize = 2;
 /// How often what experiments have shown is brought to the disk.
-const TIDY: Duration = Duration::from_secs(5);
+const TIDY: Duration = Duration::from_secs(2);
 
 /// Brings what experiments have shown to the disk, and forgets what is old.
 async fn tidy(shops: Weak<Shops>, keep: Duration) {

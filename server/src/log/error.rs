@@ -49,6 +49,16 @@ pub enum LogError {
 }
 
 impl LogError {
+    /// Sorts an error of the file system.
+    pub(crate) fn io(path: &std::path::Path, error: std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        match error.kind() {
+            std::io::ErrorKind::StorageFull => Self::Full,
+            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { path },
+            _ => Self::Io { path, source: Arc::new(error) },
+        }
+    }
+
     /// Sorts an error of SQLite.
     pub(crate) fn sqlite(path: &std::path::Path, error: rusqlite::Error) -> Self {
         let path = path.to_path_buf();

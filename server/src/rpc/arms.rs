@@ -91,6 +91,7 @@ impl App {
         if unit.is_empty() {
             return Ok(arms);
         }
+        let looking = Instant::now();
         for running in self.experiments.all().values() {
             let concerned = running.is_running()
                 && running.experiment.catalog == context.catalog
@@ -105,6 +106,7 @@ impl App {
                 arms.chosen.push(Chosen { kept: kept.is_some(), ..Chosen::new(Arc::clone(running), arm) });
             }
         }
+        metrics::histogram!(telemetry::STAGE_SECONDS, "stage" => "arms").record(looking.elapsed());
         Ok(arms)
     }
 
@@ -279,6 +281,7 @@ impl Arms {
     }
 
     fn write(&self, shop: &Shop, shown: Shown<'_>, context: Option<&RequestContext>, failure: String) {
+        let writing = Instant::now();
         let shadow = self.chosen.first().filter(|_| self.is_shadow).map(|chosen| ShadowAnswer {
             experiment: chosen.running.id.clone(),
             arm: chosen.arm_name().to_owned(),
@@ -312,7 +315,6 @@ impl Arms {
             latency_ms: self.started.elapsed().as_secs_f64() * 1_000.0,
             shadow,
         };
-        let writing = Instant::now();
         if let Err(error) = shop.exposures().log(&exposure, now, &kept) {
             metrics::counter!(telemetry::EXPOSURES_LOST).increment(1);
             tracing::warn!(%error, "an exposure was not logged");
