@@ -122,6 +122,13 @@ async fn the_worse_version_is_told_from_the_better_and_the_same_from_the_same_on
     let lift = rates[1] / rates[0] - 1.0;
     assert!((interval.lower..interval.upper).contains(&lift), "{difference:?}, and {lift} by the shoppers");
 
+    // Latencies have intervals too.
+    for metric in [ExperimentMetric::LatencyP50, ExperimentMetric::LatencyP99] {
+        let latency = told.comparisons.iter().find(|comparison| comparison.metric() == metric).unwrap();
+        let interval = latency.interval.unwrap();
+        assert!(interval.lower < latency.lift && latency.lift < interval.upper, "{latency:?}");
+    }
+
     let (mut fixed, mut sequential) = (0, 0);
     for id in &same {
         let told = report(&client, id).await;

@@ -22,6 +22,10 @@ pub const METRICS: [ExperimentMetric; 6] = [
     ExperimentMetric::Empty,
 ];
 
+/// The shares of answers that took at most so long.
+pub const LATENCIES: [(ExperimentMetric, f64); 2] =
+    [(ExperimentMetric::LatencyP50, 0.5), (ExperimentMetric::LatencyP99, 0.99)];
+
 /// Of all arms.
 #[derive(Default)]
 pub struct Figures {
@@ -48,8 +52,8 @@ pub struct OfArm {
     pub fallbacks: usize,
     /// Of each of [`METRICS`], over shoppers.
     pub moments: [Moments; METRICS.len()],
-    /// Of each answer, in milliseconds.
-    pub latencies: Vec<f32>,
+    /// Of each answer, in milliseconds, with the place of its shopper in [`Seen::units`].
+    pub latencies: Vec<(u32, f32)>,
 }
 
 /// What one shopper did.
@@ -91,7 +95,7 @@ impl Figures {
             let of_arm = &mut figures.arms[arm];
             of_arm.answers += 1;
             of_arm.fallbacks += usize::from(answer.fallback);
-            of_arm.latencies.push(answer.latency_ms);
+            of_arm.latencies.push((answer.unit, answer.latency_ms));
         }
         let mut clicked = vec![false; seen.answers.len()];
         for deed in deeds {
@@ -161,10 +165,9 @@ impl OfArm {
             estimate: moments.ratio(),
             standard_error: Estimate::of(moments, &Adjustment::default()).ok().map(|estimate| estimate.standard_error),
         });
-        let latencies = [(ExperimentMetric::LatencyP50, 0.5), (ExperimentMetric::LatencyP99, 0.99)];
-        let latencies = latencies.into_iter().map(|(metric, share)| ArmMetric {
+        let latencies = LATENCIES.into_iter().map(|(metric, share)| ArmMetric {
             metric: metric as i32,
-            estimate: percentile(&self.latencies, share),
+            estimate: percentile(self.latencies.iter().map(|(_, ms)| *ms), share),
             standard_error: None,
         });
         counted.chain(latencies).collect()
@@ -172,9 +175,9 @@ impl OfArm {
 }
 
 /// What a share of numbers is not above: the smallest number for which that holds. `None` of none.
-pub fn percentile(numbers: &[f32], share: f64) -> Option<f64> {
+pub fn percentile(numbers: impl Iterator<Item = f32>, share: f64) -> Option<f64> {
+    let mut numbers: Vec<f32> = numbers.collect();
     let place = ((numbers.len() as f64 * share).ceil() as usize).clamp(1, numbers.len().max(1)) - 1;
-    let mut numbers = numbers.to_vec();
     (!numbers.is_empty()).then(|| f64::from(*numbers.select_nth_unstable_by(place, f32::total_cmp).1))
 }
 
@@ -192,9 +195,9 @@ mod tests {
 
     #[test]
     fn percentiles_are_numbers_that_were_seen() {
-        let numbers: Vec<f32> = (1..=100).rev().map(|number| number as f32).collect();
-        assert_eq!(percentile(&numbers, 0.5), Some(50.0));
-        assert_eq!(percentile(&numbers, 0.99), Some(99.0));
-        assert_eq!((percentile(&[], 0.5), percentile(&[7.0], 0.99)), (None, Some(7.0)));
+        let numbers = || (1..=100).rev().map(|number| number as f32);
+        assert_eq!(percentile(numbers(), 0.5), Some(50.0));
+        assert_eq!(percentile(numbers(), 0.99), Some(99.0));
+        assert_eq!((percentile([].into_iter(), 0.5), percentile([7.0].into_iter(), 0.99)), (None, Some(7.0)));
     }
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use vitrine::v1::{
-    ArmReport, Comparison, ConfidenceInterval, CurvePoint, ExperimentMetric, ExperimentReport, ExperimentState,
+    Arm, ArmReport, Comparison, ConfidenceInterval, CurvePoint, ExperimentMetric, ExperimentReport, ExperimentState,
     GuardRailReport, GuardRailState, Preference, SampleRatio, ShadowReport,
 };
 
@@ -20,15 +20,13 @@ use super::{
     statistics::{Adjustment, Estimate, Interval, Moments, NotEnough, Preferences, Probability, sample_ratio_mismatch},
 };
 use crate::{DAY, log::LogError, serving::Shop, token::Tokens};
-use figures::{Figures, METRICS, percentile};
+use figures::{Figures, LATENCIES, METRICS, percentile};
 use gather::{Reading, Seen, Shadow};
 
 /// A share of shoppers of the wrong size that comes by chance less often than that is no chance.
 const MISMATCH: f64 = 0.001;
 /// So many of a hundred shoppers in several arms are a warning.
 const MANY_MULTIPLE: f64 = 0.01;
-/// Latencies are compared where there are so many of each.
-const LATENCIES: usize = 1_000;
 
 /// What is asked of a report.
 pub struct Asked {
@@ -57,8 +55,10 @@ pub fn report(
             .and_then(NonZeroU64::new)
             .unwrap_or(super::statistics::TIGHTEST_AT),
     };
-    let figures = Figures::until(running, &seen, i64::MAX);
-    let comparisons = telling.comparisons(&figures);
+    let mut figures = Figures::until(running, &seen, i64::MAX);
+    let mut arms = telling.arms(&figures);
+    let mut comparisons = telling.comparisons(&figures);
+    telling.compare_latencies(&mut figures, &mut arms, &mut comparisons);
     let sample_ratio = sample_ratio(running, &seen);
     let mut shadows: Vec<(usize, Shadow)> = std::mem::take(&mut seen.shadows).into_iter().collect();
     shadows.sort_by_key(|(arm, _)| *arm);
@@ -68,7 +68,7 @@ pub fn report(
         time: Some(SystemTime::now().into()),
         alpha: asked.alpha,
         sequential_tuning: asked.tuning,
-        arms: telling.arms(&figures),
+        arms,
         warnings: telling.warnings(sample_ratio.as_ref(), multiple, &seen, &figures),
         guard_rails: telling.guard_rails(&figures, &comparisons),
         comparisons,
@@ -101,55 +101,74 @@ impl Telling<'_> {
         .collect()
     }
 
-    /// Of each arm but the control and the shadows, in each metric.
+    /// The arms that are compared with the control.
+    fn others(&self) -> impl Iterator<Item = (usize, &Arm)> {
+        let compares = !self.running.is_interleaved();
+        self.running.experiment.arms.iter().enumerate().skip(1).filter(move |(_, arm)| compares && !arm.shadow)
+    }
+
+    /// Of each arm but the control and the shadows, in each metric but latencies.
     fn comparisons(&self, figures: &Figures) -> Vec<Comparison> {
-        let experiment = &self.running.experiment;
-        if self.running.is_interleaved() {
-            return Vec::new();
-        }
-        let others = experiment.arms.iter().enumerate().skip(1).filter(|(_, arm)| !arm.shadow);
-        let others: Vec<_> = others.collect();
         let mut comparisons = Vec::new();
         for (place, metric) in METRICS.into_iter().enumerate() {
             let of_metric: Vec<Moments> = figures.arms.iter().map(|arm| arm.moments[place]).collect();
             let adjustment = Adjustment::pooled(&of_metric);
-            for &(arm, named) in &others {
-                let lift = lift(&of_metric, arm, &adjustment);
-                let mut told = Comparison { arm: named.name.clone(), metric: metric as i32, ..Comparison::default() };
-                match lift {
-                    Err(why) => told.not_enough_data = why,
-                    Ok(lift) => {
-                        told.lift = lift.value;
-                        told.interval = Some(interval(lift.interval(self.alpha)));
-                        told.sequential_interval =
-                            Some(interval(lift.always_valid_interval(self.alpha, self.tightest_at)));
-                        told.p_value = lift.p_value();
-                        told.variance_reduction = adjustment.variance_reduction();
-                    }
-                }
-                comparisons.push(told);
+            let of = |arm: usize| Estimate::of(&of_metric[arm], &adjustment);
+            for (arm, named) in self.others() {
+                let told = self.comparison(named, metric, lift(of(0), of(arm)));
+                let variance_reduction =
+                    if told.not_enough_data.is_empty() { adjustment.variance_reduction() } else { 0.0 };
+                comparisons.push(Comparison { variance_reduction, ..told });
             }
         }
-        comparisons.sort_by_key(|told| others.iter().position(|(_, arm)| arm.name == told.arm));
+        self.sort(&mut comparisons);
         comparisons
     }
 
+    /// The same of latencies, and how far off those of each arm may be. For this they are ordered: too much for every point of the curve.
+    fn compare_latencies(&self, figures: &mut Figures, arms: &mut [ArmReport], comparisons: &mut Vec<Comparison>) {
+        for (metric, share) in LATENCIES {
+            let Some(share) = Probability::new(share) else { continue };
+            let of_arms = figures.arms.iter_mut().map(|arm| Estimate::percentile(&mut arm.latencies, share));
+            let of_arms: Vec<_> = of_arms.collect();
+            for (arm, estimate) in arms.iter_mut().zip(&of_arms) {
+                let told = arm.metrics.iter_mut().filter(|told| told.metric() == metric);
+                told.for_each(|told| told.standard_error = estimate.ok().map(|estimate| estimate.standard_error));
+            }
+            let told = self.others().map(|(arm, named)| self.comparison(named, metric, lift(of_arms[0], of_arms[arm])));
+            comparisons.extend(told);
+        }
+        self.sort(comparisons);
+    }
+
+    fn comparison(&self, arm: &Arm, metric: ExperimentMetric, lift: Result<Estimate, String>) -> Comparison {
+        let mut told = Comparison { arm: arm.name.clone(), metric: metric as i32, ..Comparison::default() };
+        match lift {
+            Err(why) => told.not_enough_data = why,
+            Ok(lift) => {
+                told.lift = lift.value;
+                told.interval = Some(interval(lift.interval(self.alpha)));
+                told.sequential_interval = Some(interval(lift.always_valid_interval(self.alpha, self.tightest_at)));
+                told.p_value = lift.p_value();
+            }
+        }
+        told
+    }
+
+    /// By arm, in the order of metrics.
+    fn sort(&self, comparisons: &mut [Comparison]) {
+        comparisons.sort_by_key(|told| self.others().position(|(_, arm)| arm.name == told.arm));
+    }
+
     fn guard_rails(&self, figures: &Figures, comparisons: &[Comparison]) -> Vec<GuardRailReport> {
-        let experiment = &self.running.experiment;
-        let others = experiment.arms.iter().enumerate().skip(1).filter(|(_, arm)| !arm.shadow);
         let mut rails = Vec::new();
-        for (arm, named) in others {
-            for guard in &experiment.guard_rails {
+        for (arm, named) in self.running.experiment.arms.iter().enumerate().skip(1).filter(|(_, arm)| !arm.shadow) {
+            for guard in &self.running.experiment.guard_rails {
                 let told = comparisons.iter().find(|told| told.arm == named.name && told.metric == guard.metric);
-                let state = match guard.metric() {
-                    ExperimentMetric::LatencyP50 => latency_state(figures, arm, 0.5, guard.tolerance),
-                    ExperimentMetric::LatencyP99 => latency_state(figures, arm, 0.99, guard.tolerance),
-                    metric => {
-                        let known = told.and_then(|told| told.sequential_interval);
-                        let known = known.or_else(|| self.interval_of_few(figures, arm, metric));
-                        known.map_or(GuardRailState::Unknown, |known| state_of(metric, known, guard.tolerance))
-                    }
-                };
+                let known = told.and_then(|told| told.sequential_interval);
+                let known = known.or_else(|| self.interval_of_few(figures, arm, guard.metric()));
+                let state =
+                    known.map_or(GuardRailState::Unknown, |known| state_of(guard.metric(), known, guard.tolerance));
                 rails.push(GuardRailReport { arm: named.name.clone(), guard_rail: Some(*guard), state: state as i32 });
             }
         }
@@ -237,29 +256,20 @@ impl Telling<'_> {
     }
 }
 
-fn lift(arms: &[Moments], arm: usize, adjustment: &Adjustment) -> Result<Estimate, String> {
-    let of = |place: usize| Estimate::of(&arms[place], adjustment);
-    let control = of(0).map_err(|why| format!("of the control: {why}"))?;
-    of(arm).and_then(|treatment| treatment.lift_over(&control)).map_err(|why| why.to_string())
+fn lift(control: Result<Estimate, NotEnough>, treatment: Result<Estimate, NotEnough>) -> Result<Estimate, String> {
+    let control = control.map_err(|why| format!("of the control: {why}"))?;
+    treatment.and_then(|treatment| treatment.lift_over(&control)).map_err(|why| why.to_string())
 }
 
 /// Whether all of an interval is worse than tolerated.
 fn state_of(metric: ExperimentMetric, known: ConfidenceInterval, tolerance: f64) -> GuardRailState {
     let broken = match metric {
-        ExperimentMetric::Empty => known.lower > tolerance,
+        ExperimentMetric::Empty | ExperimentMetric::LatencyP50 | ExperimentMetric::LatencyP99 => {
+            known.lower > tolerance
+        }
         _ => known.upper < -tolerance,
     };
     if broken { GuardRailState::Broken } else { GuardRailState::Holds }
-}
-
-fn latency_state(figures: &Figures, arm: usize, share: f64, tolerance: f64) -> GuardRailState {
-    let (control, treatment) = (&figures.arms[0].latencies, &figures.arms[arm].latencies);
-    match (percentile(control, share), percentile(treatment, share)) {
-        (Some(control_ms), Some(ms)) if control.len().min(treatment.len()) >= LATENCIES => {
-            if ms > control_ms * (1.0 + tolerance) { GuardRailState::Broken } else { GuardRailState::Holds }
-        }
-        _ => GuardRailState::Unknown,
-    }
 }
 
 /// Of those who were first shown an arm since weights last changed: whoever came before was shared out by other weights.
@@ -287,8 +297,8 @@ fn shadow_report(running: &Running, arm: usize, shadow: Shadow) -> ShadowReport 
         answers: answers as i64,
         overlap_at_10: share(overlaps.iter().sum()),
         same_first: share(same_first as f64),
-        latency_p50_ms: percentile(&latencies, 0.5).unwrap_or_default(),
-        latency_p99_ms: percentile(&latencies, 0.99).unwrap_or_default(),
+        latency_p50_ms: percentile(latencies.iter().copied(), 0.5).unwrap_or_default(),
+        latency_p99_ms: percentile(latencies.iter().copied(), 0.99).unwrap_or_default(),
         failures: failures as i64,
     }
 }

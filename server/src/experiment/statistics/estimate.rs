@@ -9,7 +9,7 @@ use super::normal;
 use super::probability::Probability;
 
 /// With fewer units in an arm nothing is said: means are not yet normally distributed, and variances are themselves by chance.
-const MIN_UNITS: u64 = 30;
+pub(super) const MIN_UNITS: u64 = 30;
 /// So many units must have brought something, and so many must have missed something: the usual condition n p ≥ 10 and n (1 − p) ≥ 10
 /// for taking a share for normally distributed (Moore: *The Basic Practice of Statistics*).
 const MIN_EVENTS: u64 = 10;
@@ -40,6 +40,12 @@ pub enum NotEnough {
     Misses {
         /// So many.
         misses: u64,
+    },
+    /// Fewer than 10 numbers are above a percentile, or below it.
+    #[error("{numbers} measurements in the arm are too few for that percentile")]
+    Numbers {
+        /// So many there are.
+        numbers: u64,
     },
     /// All units of the arm are the same, so that nothing tells what is by chance; or numbers were too large to count with.
     #[error("the units of the arm do not differ")]

@@ -4,7 +4,7 @@
 //!
 //! - [`Moments`]: the sums over the units of an arm from which everything else follows; they merge.
 //! - [`Adjustment`]: CUPED, which takes away what was known before the experiment.
-//! - [`Estimate`]: a metric in an arm, a difference or a lift, each with its standard error: intervals and p values; or why there is
+//! - [`Estimate`]: a metric in an arm, a percentile, a difference or a lift, each with its standard error: intervals and p values; or why there is
 //!   [`NotEnough`] for one.
 //! - [`sample_ratio_mismatch`]: whether the units were split as they should have been.
 //! - [`Preferences`]: what interleaving tells.
@@ -34,6 +34,7 @@ mod interval;
 mod mismatch;
 mod moments;
 mod normal;
+mod percentile;
 mod plan;
 mod preference;
 mod probability;

@@ -46,7 +46,10 @@ fn assert_same_figures(ours: &Estimate, theirs: &Value) {
 }
 
 fn assert_same_comparison(arms: &[Moments; 2], adjustment: &Adjustment, theirs: &Value) {
-    let [control, treatment] = arms.map(|arm| Estimate::of(&arm, adjustment).unwrap());
+    assert_same_estimates(arms.map(|arm| Estimate::of(&arm, adjustment).unwrap()), theirs);
+}
+
+fn assert_same_estimates([control, treatment]: [Estimate; 2], theirs: &Value) {
     for (ours, theirs) in [(control, &theirs["control"]), (treatment, &theirs["treatment"])] {
         assert_same(ours.value, &theirs[0]);
         assert_same(ours.standard_error, &theirs[1]);
@@ -78,6 +81,22 @@ fn differences_and_lifts_of_means_and_ratios_are_theirs_with_and_without_a_covar
         assert_same(adjustment.slope(), &experiment["adjusted"]["slope"]);
         assert_same(adjustment.correlation(), &experiment["adjusted"]["correlation"]);
         assert_same_comparison(&arms, &adjustment, &experiment["adjusted"]);
+    }
+}
+
+#[test]
+fn percentiles_are_theirs() {
+    let peers = peers();
+    assert_eq!(list(&peers["percentiles"]).len(), 2);
+    for theirs in list(&peers["percentiles"]) {
+        let arms = std::array::from_fn(|arm| {
+            let arm = &theirs["arms"][arm];
+            let numbers = list(&arm["unit"]).iter().zip(list(&arm["number"]));
+            let mut numbers: Vec<(u32, f32)> =
+                numbers.map(|(unit, took)| (number(unit) as u32, number(took) as f32)).collect();
+            Estimate::percentile(&mut numbers, probability(&theirs["share"])).unwrap()
+        });
+        assert_same_estimates(arms, theirs);
     }
 }
 

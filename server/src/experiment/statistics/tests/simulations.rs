@@ -64,6 +64,31 @@ fn equal_arms_are_found_to_differ_as_often_as_the_level_says_and_watching_needs_
     assert!(share(mismatches) <= 0.002, "{mismatches}");
 }
 
+/// Latencies of answers to so many users, to some of whom all take longer.
+fn latencies(random: &mut StdRng, users: u32) -> Vec<(u32, f32)> {
+    let mut latencies = Vec::new();
+    for user in 0..users {
+        let usual = -random.random::<f32>().ln();
+        latencies.extend((0..random.random_range(1..8)).map(|_| (user, usual - random.random::<f32>().ln())));
+    }
+    latencies
+}
+
+#[test]
+fn latencies_of_equal_arms_are_found_to_differ_as_often_as_the_level_says() {
+    let mut random = StdRng::seed_from_u64(5);
+    for at in [0.5, 0.95] {
+        let at = Probability::new(at).unwrap();
+        let mut found = 0;
+        for _ in 0..EXPERIMENTS {
+            let mut arm = || Estimate::percentile(&mut latencies(&mut random, 400), at).unwrap();
+            let (control, treatment) = (arm(), arm());
+            found += usize::from(treatment.lift_over(&control).unwrap().p_value() < ALPHA.get());
+        }
+        assert!((0.035..=0.065).contains(&share(found)), "{found} at {at:?}");
+    }
+}
+
 #[test]
 fn a_lift_of_a_tenth_is_found_as_often_as_planned() {
     let [control, treatment, split] = [0.3, 0.33, 0.5].map(|share| Probability::new(share).unwrap());

@@ -124,6 +124,31 @@ def experiment(metric, users, effects):
     }
 
 
+def latencies(users, factor):
+    """How long answers took: to some users all take longer."""
+    answers = 1 + RANDOM.poisson(4, users)
+    user = np.repeat(np.arange(users), answers)
+    took = factor * RANDOM.lognormal(2, 0.3, users)[user] * RANDOM.lognormal(0, 0.5, len(user))
+    # Numbers that 32 bits hold exactly.
+    return user, np.round(took * 64) / 64
+
+
+def percentile_estimate(user, took, share):
+    """The percentiles at the ends of the interval of the share that is not above the percentile; answers are clustered by user."""
+    of = lambda share: np.quantile(took, share, method="inverted_cdf")
+    below = (took <= of(share)).astype(float)
+    fit = sm.OLS(below, np.ones_like(below)).fit(cov_type="cluster", cov_kwds={"groups": user})
+    reach = stats.norm.isf(0.025)
+    return of(share), (of(share + reach * fit.bse[0]) - of(share - reach * fit.bse[0])) / (2 * reach)
+
+
+def percentiles(share, users, factors):
+    arms = [latencies(count, factor) for count, factor in zip(users, factors)]
+    told = comparison([percentile_estimate(*arm, share) for arm in arms], sum(users))
+    columns = lambda arm: {"unit": arm[0].tolist(), "number": arm[1].tolist()}
+    return {"share": share, "arms": [columns(arm) for arm in arms], **told}
+
+
 def mismatch(observed, weights):
     expected = np.array(weights) / sum(weights) * sum(observed)
     return {"observed": observed, "weights": weights, "p_value": stats.chisquare(observed, expected).pvalue}
@@ -188,5 +213,6 @@ PEERS = {
     ],
     "normal_tails": [[z, stats.norm.sf(z)] for z in [-3.0, -0.5, 0.0, 0.3, 1.0, 1.96, 3.3, 6.0, 12.0, 30.0]],
     "normal_quantiles": [[p, stats.norm.isf(p)] for p in [1e-100, 1e-9, 5e-4, 0.005, 0.025, 0.2, 0.4999, 0.5, 0.8, 0.999]],
+    "percentiles": [percentiles(0.5, [300, 280], [1.0, 1.1]), percentiles(0.99, [500, 520], [1.0, 0.9])],
 }
 print(json.dumps(PEERS, separators=(",", ":")))
