@@ -1,6 +1,10 @@
 //! What there is to try: one list, printed for people and run by `--check`.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
@@ -126,14 +130,24 @@ pub fn print(tries: &[Try], url: &str) {
     println!();
 }
 
-/// Runs every command, prints what came back, and checks that it makes sense.
+/// A busy machine takes so long to make the vectors of what was imported.
+const INDEXED_WITHIN: Duration = Duration::from_mins(2);
+
+/// Runs every command, again while items lack their vectors, prints what came back, and checks that it makes sense.
 pub fn check(tries: &[Try], server: &Server) -> Result<()> {
     let mut answers: Vec<String> = Vec::new();
     for command in tries {
         println!("\n# {}\n{}", command.about, programs::bold(&format!("$ {}", command.line())));
-        let mut client = server.client()?;
-        client.env("VITRINE_CATALOG", CATALOG).args(&command.words);
-        let answer = programs::output(client)?;
+        let begun = Instant::now();
+        let answer = loop {
+            let mut client = server.client()?;
+            client.env("VITRINE_CATALOG", CATALOG).args(&command.words);
+            let answer = programs::output(client)?;
+            if !answer.contains("index_incomplete") || begun.elapsed() > INDEXED_WITHIN {
+                break answer;
+            }
+            thread::sleep(Duration::from_millis(500));
+        };
         println!("{}", answer.trim_end());
         let before = |places| answers.len().checked_sub(places).and_then(|index| answers.get(index));
         judge(&command.expect, &answer, before)
