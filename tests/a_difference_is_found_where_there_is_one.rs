@@ -5,12 +5,12 @@
 
 mod harness;
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path};
 
 use harness::{
     CATALOG, Start,
     encoders::registry_command,
-    eventually, program,
+    eventually, run,
     shoppers::{Goods, Seen, Shoppers, Visits, shuffled},
     stock,
 };
@@ -34,12 +34,9 @@ fn publish(goods: &Goods, dir: &Path, registry: &Path) {
     let settings =
         "max_length = 8\nhidden = 32\ndropout = 0.1\n[learning]\nlearning_rate = 0.005\nepochs = 20\npatience = 5\n";
     fs::write(dir.join("sasrec.toml"), settings).unwrap();
-    let trainer = |line: &str| {
-        let output = Command::new(program("vitrine-trainer")).args(line.split(' ')).current_dir(dir).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    };
-    trainer("train sasrec --interactions histories.inter --config sasrec.toml --out learnt");
-    trainer(&format!("publish learnt --registry {} --model next-item --label stable", registry.display()));
+    run("vitrine-trainer", dir, "train sasrec --interactions histories.inter --config sasrec.toml --out learnt");
+    let line = format!("publish learnt --registry {} --model next-item --label stable", registry.display());
+    run("vitrine-trainer", dir, &line);
     let broken = dir.join("broken");
     shuffled(&registry.join("models/next-item/1"), &broken, 4);
     let what = ["--kind", "sasrec", "--task", "sequence-recommendation", "--parent", "1"];
@@ -53,7 +50,7 @@ fn arm(name: &str, version: &str) -> Arm {
     Arm { name: name.into(), weight: 0.5, models, ..Arm::default() }
 }
 
-async fn run(client: &Client, id: &str, arms: Vec<Arm>) {
+async fn begin(client: &Client, id: &str, arms: Vec<Arm>) {
     let name = format!("experiments/{id}");
     let placements = vec![Placement::ForUser as i32];
     let experiment = Experiment { name: name.clone(), catalog: CATALOG.into(), arms, placements, ..Default::default() };
@@ -91,11 +88,11 @@ async fn the_worse_version_is_told_from_the_better_and_the_same_from_the_same_on
         })
         .await;
     }
-    run(&client, "versions", vec![arm("good", "1"), arm("bad", "2")]).await;
+    begin(&client, "versions", vec![arm("good", "1"), arm("bad", "2")]).await;
     let same: Vec<String> = (0..SAME).map(|number| format!("same-{number}")).collect();
     for id in &same {
         let arms = ["a", "b"].map(|name| Arm { models: [].into(), ..arm(name, "") });
-        run(&client, id, arms.to_vec()).await;
+        begin(&client, id, arms.to_vec()).await;
     }
     let (mut shoppers, mut visits) = (Shoppers::new(&goods, SHOPPERS, 7), Visits::default());
     for _ in 0..WAVES {

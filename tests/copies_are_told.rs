@@ -4,9 +4,9 @@
 
 mod harness;
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path};
 
-use harness::{Start, context, eventually, item, program, refused, stock};
+use harness::{Start, context, eventually, item, refused, run, stock};
 use image::{Rgb, RgbImage};
 use tokio_stream::StreamExt as _;
 use vitrine::v1::{
@@ -50,9 +50,7 @@ fn learnt(dir: &Path, registry: &Path) {
         "train cgan --pictures photos --judge seen --config gan.toml --out made",
         &format!("publish made --registry {registry} --model clothes --label stable"),
     ] {
-        let mut command = Command::new(program("vitrine-trainer"));
-        let output = command.args(line.split(' ')).current_dir(dir).output().unwrap();
-        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        run("vitrine-trainer", dir, line);
     }
 }
 

@@ -9,11 +9,10 @@ use std::{
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
-    process::Command,
     time::{Duration, SystemTime},
 };
 
-use harness::{CATALOG, Start, TestServer, context, eventually, program, recommend, refused};
+use harness::{CATALOG, Start, TestServer, context, eventually, recommend, refused, run};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
 use vitrine::v1::{
@@ -27,12 +26,6 @@ const BRANDS: [&str; 4] = ["North Wind", "Acme", "Best", "Solo"];
 const ITEMS: usize = 40;
 const USERS: usize = 60;
 const VERSION: &str = "models/clicks/versions/1";
-
-fn run(name: &str, dir: &Path, line: &str) -> String {
-    let output = Command::new(program(name)).args(line.split(' ')).current_dir(dir).output().unwrap();
-    assert!(output.status.success(), "{name} {line}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
 
 /// Goods of four brands.
 fn items() -> String {

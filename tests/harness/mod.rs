@@ -228,6 +228,13 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
+/// Runs a program of this workspace in a folder, with arguments that have blanks between them; answers what it printed.
+pub fn run(name: &str, dir: &Path, line: &str) -> String {
+    let output = Command::new(program(name)).args(line.split(' ')).current_dir(dir).output().unwrap();
+    assert!(output.status.success(), "{name} {line}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// A registry with all-MiniLM-L6-v2, fetched once for all scenarios.
 pub fn encoder_registry() -> PathBuf {
     let path = program("vitrine-server").parent().unwrap().join("test-registry");
