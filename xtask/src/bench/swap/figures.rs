@@ -35,14 +35,39 @@ pub struct Figures<'a> {
     steady: Searched,
     indexing: Searched,
     swapping: Searched,
-    /// p99 of the median swap, and of the median time between two: a machine that others use has slow minutes, which pooled
-    /// searches mix with what a swap does.
-    medians: [Duration; 2],
+    pairs: Pairs,
     /// While a version was in one of its states on the way to the swap, and in the second after the one before was gone.
     phases: Vec<(&'static str, Searched)>,
     all: Searched,
     wrong_version: usize,
     words_only: usize,
+}
+
+/// Each swap beside the time just before it, as long at most: a machine that others use has slow minutes, which pooled searches mix with what a
+/// swap does.
+struct Pairs {
+    /// p99 of the median swap.
+    swap: Duration,
+    /// p99 of the median time before one.
+    before: Duration,
+    /// p99 of a swap over that of the time before it, of the median pair.
+    ratio: f64,
+}
+
+impl Pairs {
+    fn of(story: &Story, p99: impl Fn(Span) -> Duration) -> Self {
+        let pairs = story.swaps.iter().zip(&story.steady).map(|(swapped, steady)| {
+            let Span { from, until } = swapped.around;
+            let as_long = steady.until.checked_sub(until - from).unwrap_or(steady.from);
+            let before = Span { from: steady.from.max(as_long), ..*steady };
+            (p99(swapped.around), p99(before))
+        });
+        let (swaps, before): (Vec<_>, Vec<_>) = pairs.unzip();
+        let mut ratios: Vec<f64> = swaps.iter().zip(&before).map(|(swap, before)| ratio(*swap, *before)).collect();
+        ratios.sort_unstable_by(f64::total_cmp);
+        let ratio = ratios.get(ratios.len() / 2).copied().unwrap_or_default();
+        Self { swap: Spread::of(swaps).at(0.5), before: Spread::of(before).at(0.5), ratio }
+    }
 }
 
 /// What a version goes through before the label moves to it.
@@ -110,8 +135,6 @@ impl<'a> Figures<'a> {
         let history = History::new(FIRST, &moves);
         let answers = || story.searches.iter().filter_map(|search| search.outcome.ok());
         let while_in = |spans: &[Span]| Searched::of(story.searches.iter().filter(|search| within(spans, search)));
-        let median_p99 =
-            |spans: &[Span]| Spread::of(spans.iter().map(|&span| while_in(&[span]).latency.at(0.99))).at(0.5);
         let unloading: Vec<Span> = story.swaps.iter().map(|swapped| swapped.unloading).collect();
         let mut phases: Vec<_> =
             PHASES.iter().map(|&(name, state)| (name, while_in(&spans_in(story, state)))).collect();
@@ -122,7 +145,7 @@ impl<'a> Figures<'a> {
             steady: while_in(&story.steady),
             indexing: while_in(&[story.indexing]),
             swapping: while_in(&around),
-            medians: [median_p99(&around), median_p99(&story.steady)],
+            pairs: Pairs::of(story, |span| while_in(&[span]).latency.at(0.99)),
             all: Searched::of(&story.searches),
             wrong_version: answers().filter(|answer| answer.version.is_some() && !history.explains(answer)).count(),
             words_only: answers().filter(|answer| answer.version.is_none()).count(),
@@ -201,12 +224,11 @@ impl<'a> Figures<'a> {
                 ratio(p99, self.steady.latency.at(0.99)),
             );
         }
-        let [swap, between] = self.medians;
+        let Pairs { swap, before, ratio } = self.pairs;
         println!(
-            "p99 of the median swap {}, of the median time between {}: ratio {:.2}",
+            "p99 of the median swap {}, of the median time before one {}, of the median pair one over the other {ratio:.2}",
             millis(swap),
-            millis(between),
-            ratio(swap, between)
+            millis(before),
         );
         for (code, count) in &self.all.failed {
             println!("failed with {code}: {count}");
@@ -260,7 +282,7 @@ impl<'a> Figures<'a> {
             requests: self.all.count,
             failed: self.all.failures(),
             p99_ratio: rounded(self.p99_ratio()),
-            median_p99_ratio: rounded(ratio(self.medians[0], self.medians[1])),
+            median_p99_ratio: rounded(self.pairs.ratio),
             switch_ms_p99: ms(&self.switches(), 0.99),
             rss_growth: rounded(self.growth()),
             wrong_version: self.wrong_version,

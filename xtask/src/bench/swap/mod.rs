@@ -42,7 +42,7 @@ use crate::programs::{self, Interrupted, say};
 const CAPACITY: Duration = Duration::from_secs(10);
 /// The load runs for so long before anything counts.
 const SETTLE: Duration = Duration::from_secs(5);
-/// What counts as being around a swap. What follows, until the next one, is steady again: on a machine whose speed changes from
+/// What counts as being around a swap, or longer if a swap takes longer. What follows, until the next one, is steady again: on a machine whose speed changes from
 /// one minute to the next, a swap is to be compared with the time just before it.
 const AROUND: Duration = Duration::from_secs(10);
 /// What a version leaves behind is given back after it is gone.
@@ -59,7 +59,7 @@ pub struct Swap {
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     swaps: u32,
     /// From one swap to the next.
-    #[arg(long, default_value = "15s", value_name = "TIME", value_parser = super::duration)]
+    #[arg(long, default_value = "20s", value_name = "TIME", value_parser = super::duration)]
     every: Duration,
     /// How long to measure before the first swap.
     #[arg(long, default_value = "60s", value_name = "TIME", value_parser = super::duration)]
@@ -270,7 +270,7 @@ async fn swap_once(server: &Server, from: u32, to: u32, every: Duration, record:
     let unload = leaving.elapsed();
     // The last moment before the next one begins: what can be given back has been.
     sleep(every.saturating_sub(started.elapsed())).await;
-    let around = Span { from: started, until: Instant::now().min(started + AROUND) };
     let unloading = Span { from: leaving, until: leaving + unload + AFTERWARDS };
+    let around = Span { from: started, until: Instant::now().min(unloading.until.max(started + AROUND)) };
     Ok(Swapped { around, load, moved, unload, unloading, memory: server.memory()? })
 }
