@@ -15,27 +15,30 @@ const MAX_HIGHLIGHTS: usize = 8;
 /// Marks the words of one query.
 #[derive(Debug, Clone, Default)]
 pub struct Highlighter {
-    terms: FxHashSet<String>,
+    words: FxHashSet<String>,
+    stems: FxHashSet<String>,
     beginnings: Beginnings,
 }
 
 impl Highlighter {
     pub(super) fn new(understood: &Understood) -> Self {
-        let mut terms: FxHashSet<String> = FxHashSet::default();
+        let mut highlighter = Self::default();
         for word in &understood.words {
             let last = word.phrases.iter().map(|phrase| &phrase.last);
-            terms.extend(last.chain([word]).flat_map(|word| &word.terms).map(|(term, _)| term.clone()));
-            terms.extend(word.phrases.iter().flat_map(|phrase| phrase.first.iter().cloned()));
+            last.chain([word]).flat_map(|word| &word.terms).for_each(|(term, _)| highlighter.add(term));
+            word.phrases.iter().flat_map(|phrase| &phrase.first).for_each(|term| highlighter.add(term));
         }
-        Self::of(terms)
+        highlighter
     }
 
-    fn of(terms: FxHashSet<String>) -> Self {
-        let mut beginnings = Beginnings::default();
-        for term in &terms {
-            beginnings.add(term.trim_start_matches(STEM_MARK));
-        }
-        Self { terms, beginnings }
+    /// A term of the index: a word, or a stem.
+    fn add(&mut self, term: &str) {
+        let (terms, term) = match term.strip_prefix(STEM_MARK) {
+            Some(stem) => (&mut self.stems, stem),
+            None => (&mut self.words, term),
+        };
+        terms.insert(term.to_owned());
+        self.beginnings.add(term);
     }
 
     /// The fields that match, the title first. Matching words stand between `<em>` and `</em>`, everything else is
@@ -43,15 +46,17 @@ impl Highlighter {
     pub fn highlights(&self, item: &Item) -> Vec<Highlight> {
         let mut words = Words::new();
         let single = [("title", &item.title), ("brand", &item.brand), ("description", &item.description)];
-        let single = single.into_iter().map(|(field, text)| (field.to_owned(), text.as_str()));
-        let categories = item.categories.iter().map(|text| ("categories".to_owned(), text.as_str()));
-        let tags = item.tags.iter().map(|text| ("tags".to_owned(), text.as_str()));
-        let attributes = attribute_texts(item).map(|(name, text)| (format!("attributes.{name}"), text));
+        let single = single.into_iter().map(|(field, text)| ([field, ""], text.as_str()));
+        let categories = item.categories.iter().map(|text| (["categories", ""], text.as_str()));
+        let tags = item.tags.iter().map(|text| (["tags", ""], text.as_str()));
+        let attributes = attribute_texts(item).map(|(name, text)| (["attributes.", name], text));
         single
             .chain(categories)
             .chain(tags)
             .chain(attributes)
-            .filter_map(|(field, text)| Some(Highlight { field, snippet: self.mark(text, &mut words)? }))
+            .filter_map(|(field, text)| {
+                Some(Highlight { snippet: self.mark(text, &mut words)?, field: field.concat() })
+            })
             .take(MAX_HIGHLIGHTS)
             .collect()
     }
@@ -59,8 +64,7 @@ impl Highlighter {
     /// None if nothing matches.
     fn mark(&self, text: &str, words: &mut Words) -> Option<String> {
         let has = |word: &super::words::Word| {
-            let stem = word.stem.as_ref().is_some_and(|stem| self.terms.contains(&format!("{STEM_MARK}{stem}")));
-            stem || self.terms.contains(&word.text)
+            word.stem.as_ref().is_some_and(|stem| self.stems.contains(stem)) || self.words.contains(&word.text)
         };
         let mut spans: Vec<(usize, usize)> = Vec::new();
         for word in words.among(text, |run| self.beginnings.may_be_in(run)).iter().filter(|word| has(word)) {
@@ -195,15 +199,14 @@ mod tests {
             text in "([a-zA-Z0-9é牛奶.,'& -]{0,12} ?){0,8}",
             query in "[a-z0-9é牛奶'.-]{0,6}( [a-z]{1,4}(ing|ies|ly|s)?){0,2}",
         ) {
-            let mut terms = FxHashSet::default();
+            let mut quick = Highlighter::default();
             // Words of the text as well, or hardly any would match.
             for word in Words::new().of(&query).into_iter().chain(Words::new().of(&text).into_iter().step_by(3)) {
-                terms.extend(word.stem.map(|stem| format!("{STEM_MARK}{stem}")));
-                terms.insert(word.text);
+                word.stem.iter().for_each(|stem| quick.add(&format!("{STEM_MARK}{stem}")));
+                quick.add(&word.text);
             }
-            let quick = Highlighter::of(terms.clone());
             let every = Beginnings { first: u128::MAX, pairs: [u32::MAX; 26], any: u128::MAX };
-            let thorough = Highlighter { terms, beginnings: every };
+            let thorough = Highlighter { beginnings: every, ..quick.clone() };
             let mut words = Words::new();
             prop_assert_eq!(quick.mark(&text, &mut words), thorough.mark(&text, &mut words));
         }

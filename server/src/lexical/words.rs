@@ -104,24 +104,25 @@ impl Words {
     /// As [`of`](Self::of), but of runs of letters and digits only those that are `wanted`: most of the work is to cut them
     /// up and to find stems. Positions do not count what is left out.
     pub(super) fn among(&mut self, text: &str, wanted: impl Fn(&str) -> bool) -> Vec<Word> {
-        let mut words = Vec::new();
-        let mut position = 0;
-        let mut rest = text.char_indices().peekable();
-        while let Some(&(from, first)) = rest.peek() {
-            let kind = script(first);
+        let (mut words, mut position, mut at) = (Vec::new(), 0, 0);
+        while let Some(first) = text[at..].chars().next() {
+            let (from, kind) = (at, script(first));
+            at += first.len_utf8();
             if kind == Script::None {
-                rest.next();
                 continue;
             }
-            let mut to = from;
-            while let Some(&(at, character)) = rest.peek() {
-                let belongs = script(character) == kind || (kind == Script::Spaced && is_inside(text, at, character));
-                if !belongs {
+            loop {
+                // Most characters are, and need not be looked at as such.
+                if kind == Script::Spaced {
+                    at += text.as_bytes()[at..].iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
+                }
+                let Some(character) = text[at..].chars().next() else { break };
+                if script(character) != kind && !(kind == Script::Spaced && is_inside(text, at, character)) {
                     break;
                 }
-                to = at + character.len_utf8();
-                rest.next();
+                at += character.len_utf8();
             }
+            let to = at;
             match kind {
                 Script::Spaced if wanted(&text[from..to]) => self.spaced(text, from, to, &mut position, &mut words),
                 Script::Han => {

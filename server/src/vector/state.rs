@@ -311,9 +311,8 @@ impl Best {
             let near = Near { score, slot: doc };
             if self.heap.len() < self.k {
                 self.heap.push(Reverse(near));
-            } else if self.heap.peek().is_some_and(|worst| near > worst.0) {
-                self.heap.pop();
-                self.heap.push(Reverse(near));
+            } else if let Some(mut worst) = self.heap.peek_mut().filter(|worst| near > worst.0) {
+                *worst = Reverse(near);
             }
         }
     }
