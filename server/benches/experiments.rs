@@ -42,14 +42,15 @@ fn log(criterion: &mut Criterion) {
     criterion.bench_function("an exposure of 10 items", |bencher| {
         bencher.iter(|| {
             let (exposure, time_ms) = next();
-            exposures.log(&exposure, time_ms, &[])
+            exposures.log(&exposure, time_ms, Vec::new())
         });
     });
     criterion.bench_function("an exposure of 10 items to somebody who keeps the arm", |bencher| {
         bencher.iter(|| {
             let (exposure, time_ms) = next();
-            let kept = Kept { experiment: "search-encoder", bucket_version: 0, unit: &exposure.user_id, arm: "canary" };
-            exposures.log(&exposure, time_ms, &[kept])
+            let (unit, arm) = (exposure.user_id.clone(), "canary".to_owned());
+            let kept = Kept { experiment: "search-encoder".to_owned(), bucket_version: 0, unit, arm };
+            exposures.log(&exposure, time_ms, vec![kept])
         });
     });
     // What is left of it is the system's to clean up.

@@ -295,12 +295,12 @@ impl Arms {
         });
         let is_to_keep = |chosen: &&Chosen| chosen.running.experiment.sticky && chosen.arm.is_some() && !chosen.kept;
         let kept = self.logged().filter(|chosen| !self.is_shadow && is_to_keep(chosen)).map(|chosen| Kept {
-            experiment: &chosen.running.id,
+            experiment: chosen.running.id.clone(),
             bucket_version: chosen.running.experiment.bucket_version,
-            unit: &self.unit,
-            arm: chosen.arm_name(),
+            unit: self.unit.clone(),
+            arm: chosen.arm_name().to_owned(),
         });
-        let kept: Vec<Kept<'_>> = kept.collect();
+        let kept = kept.collect();
         let now = now_ms();
         let exposure = Exposure {
             answer: shown.answer,
@@ -315,7 +315,7 @@ impl Arms {
             latency_ms: self.started.elapsed().as_secs_f64() * 1_000.0,
             shadow,
         };
-        if let Err(error) = shop.exposures().log(&exposure, now, &kept) {
+        if let Err(error) = shop.exposures().log(&exposure, now, kept) {
             metrics::counter!(telemetry::EXPOSURES_LOST).increment(1);
             tracing::warn!(%error, "an exposure was not logged");
         }

@@ -7,7 +7,6 @@
 mod journal;
 
 use std::{
-    collections::hash_map::Entry,
     path::{Path, PathBuf},
     sync::atomic::{AtomicI64, Ordering},
     time::Duration,
@@ -61,42 +60,27 @@ struct Row {
     #[prost(bytes = "vec", tag = "2")]
     exposure: Vec<u8>,
     #[prost(message, repeated, tag = "3")]
-    kept: Vec<KeptRow>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct KeptRow {
-    #[prost(string, tag = "1")]
-    experiment: String,
-    #[prost(uint32, tag = "2")]
-    bucket_version: u32,
-    #[prost(string, tag = "3")]
-    unit: String,
-    #[prost(string, tag = "4")]
-    arm: String,
+    kept: Vec<Kept>,
 }
 
 /// An arm that somebody keeps.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept<'a> {
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Kept {
     /// The experiment's id.
-    pub experiment: &'a str,
+    #[prost(string, tag = "1")]
+    pub experiment: String,
     /// Its bucket version.
+    #[prost(uint32, tag = "2")]
     pub bucket_version: u32,
     /// Who.
-    pub unit: &'a str,
+    #[prost(string, tag = "3")]
+    pub unit: String,
     /// Which.
-    pub arm: &'a str,
+    #[prost(string, tag = "4")]
+    pub arm: String,
 }
 
-impl Kept<'_> {
-    fn row(&self) -> KeptRow {
-        let Self { experiment, bucket_version, unit, arm } = *self;
-        KeptRow { experiment: experiment.to_owned(), bucket_version, unit: unit.to_owned(), arm: arm.to_owned() }
-    }
-}
-
-impl KeptRow {
+impl Kept {
     fn key(&self) -> String {
         key(&self.experiment, self.bucket_version, &self.unit)
     }
@@ -130,19 +114,17 @@ impl Exposures {
 
     /// Logs what is about to be shown, at a time in unix milliseconds; who keeps an arm that they are shown for the first time, keeps it from
     /// now on.
-    pub fn log(&self, exposure: &Exposure, time_ms: i64, kept: &[Kept<'_>]) -> Result<(), LogError> {
+    pub fn log(&self, exposure: &Exposure, time_ms: i64, kept: Vec<Kept>) -> Result<(), LogError> {
         let next = |last: i64| (time_ms << TIME_SHIFT).max(last + 1);
         let before = self.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
         // It always gives one.
         let id = next(before.unwrap_or_else(|last| last));
-        let row = Row { id, exposure: exposure.encode_to_vec(), kept: kept.iter().map(Kept::row).collect() };
+        let row = Row { id, exposure: exposure.encode_to_vec(), kept };
         let record = row.encode_to_vec();
         let mut recent = self.recent.lock();
         recent.journal.add(&record).map_err(|error| LogError::io(&self.path, error))?;
         for kept in &row.kept {
-            if let Entry::Vacant(first) = recent.kept.entry(kept.key()) {
-                first.insert(kept.arm.clone());
-            }
+            recent.kept.entry(kept.key()).or_insert_with(|| kept.arm.clone());
         }
         recent.rows.push(row);
         Ok(())
@@ -250,7 +232,7 @@ impl Exposures {
                 transaction
                     .prepare_cached("INSERT OR IGNORE INTO exposures (id, payload) VALUES (?1, ?2)")?
                     .execute(params![id, exposure])?;
-                for KeptRow { experiment, bucket_version, unit, arm } in kept {
+                for Kept { experiment, bucket_version, unit, arm } in kept {
                     transaction
                         .prepare_cached(
                             "INSERT OR IGNORE INTO kept (experiment, bucket_version, unit, arm) VALUES (?1, ?2, ?3, ?4)",
@@ -336,6 +318,10 @@ mod tests {
         Exposure { answer, user_id: user.to_owned(), ..Exposure::default() }
     }
 
+    fn kept(arm: &str) -> Kept {
+        Kept { experiment: "x".to_owned(), bucket_version: 0, unit: "u".to_owned(), arm: arm.to_owned() }
+    }
+
     fn answers(exposures: &Exposures, from_ms: i64) -> Vec<u64> {
         let mut answers = Vec::new();
         exposures
@@ -352,13 +338,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let exposures = Exposures::open(dir.path()).unwrap();
         for (answer, time) in [(1, 1_000), (2, 3_000), (3, 2_000), (4, 3_000)] {
-            exposures.log(&shown(answer, "u"), time, &[]).unwrap();
+            exposures.log(&shown(answer, "u"), time, Vec::new()).unwrap();
         }
         assert_eq!(answers(&exposures, 0), [1, 2, 3, 4]);
         assert_eq!(answers(&exposures, 1_001), [2, 3, 4]);
         drop(exposures);
         let exposures = Exposures::open(dir.path()).unwrap();
-        exposures.log(&shown(5, "u"), 500, &[]).unwrap();
+        exposures.log(&shown(5, "u"), 500, Vec::new()).unwrap();
         assert_eq!(answers(&exposures, i64::MIN), [1, 2, 3, 4, 5]);
     }
 
@@ -366,10 +352,9 @@ mod tests {
     fn what_a_killed_server_had_only_in_its_journals_is_there_again() {
         let dir = tempfile::tempdir().unwrap();
         let exposures = Exposures::open(dir.path()).unwrap();
-        let kept = Kept { experiment: "x", bucket_version: 0, unit: "u", arm: "a" };
-        exposures.log(&shown(1, "u"), 1, &[]).unwrap();
+        exposures.log(&shown(1, "u"), 1, Vec::new()).unwrap();
         assert_eq!(answers(&exposures, 0), [1]);
-        exposures.log(&shown(2, "u"), 2, std::slice::from_ref(&kept)).unwrap();
+        exposures.log(&shown(2, "u"), 2, vec![kept("a")]).unwrap();
         // As a process that ends now leaves its files.
         let left = tempfile::tempdir().unwrap();
         for file in std::fs::read_dir(dir.path()).unwrap().map(Result::unwrap) {
@@ -378,7 +363,7 @@ mod tests {
         let again = Exposures::open(left.path()).unwrap();
         assert_eq!(answers(&again, 0), [1, 2]);
         assert_eq!(again.kept("x", 0, "u").unwrap().as_deref(), Some("a"));
-        again.log(&shown(3, "u"), 1, &[Kept { arm: "b", ..kept.clone() }]).unwrap();
+        again.log(&shown(3, "u"), 1, vec![kept("b")]).unwrap();
         assert_eq!(answers(&again, 0), [1, 2, 3]);
         assert_eq!(again.kept("x", 0, "u").unwrap().as_deref(), Some("a"));
     }
@@ -388,7 +373,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let exposures = Exposures::open(dir.path()).unwrap();
         for answer in 0..100 {
-            exposures.log(&shown(answer, if answer % 2 == 0 { "annabella" } else { "bob" }), 1, &[]).unwrap();
+            exposures.log(&shown(answer, if answer % 2 == 0 { "annabella" } else { "bob" }), 1, Vec::new()).unwrap();
             if answer % 30 == 0 {
                 exposures.tidy(Duration::from_secs(1), 1).unwrap();
             }
@@ -404,11 +389,10 @@ mod tests {
     fn who_keeps_an_arm_keeps_the_first_one() {
         let dir = tempfile::tempdir().unwrap();
         let exposures = Exposures::open(dir.path()).unwrap();
-        let kept = Kept { experiment: "x", bucket_version: 0, unit: "u", arm: "a" };
-        exposures.log(&shown(1, "u"), 1, std::slice::from_ref(&kept)).unwrap();
+        exposures.log(&shown(1, "u"), 1, vec![kept("a")]).unwrap();
         assert_eq!(exposures.kept("x", 0, "u").unwrap().as_deref(), Some("a"));
         exposures.tidy(Duration::from_secs(1), 1).unwrap();
-        exposures.log(&shown(2, "u"), 2, &[Kept { arm: "b", ..kept }]).unwrap();
+        exposures.log(&shown(2, "u"), 2, vec![kept("b")]).unwrap();
         assert_eq!(exposures.kept("x", 0, "u").unwrap().as_deref(), Some("a"));
         assert_eq!(exposures.kept("x", 1, "u").unwrap(), None);
     }
@@ -418,7 +402,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let exposures = Exposures::open(dir.path()).unwrap();
         for answer in 0..10_000 {
-            exposures.log(&shown(answer, if answer % 2 == 0 { "ann" } else { "bob" }), answer as i64, &[]).unwrap();
+            exposures
+                .log(&shown(answer, if answer % 2 == 0 { "ann" } else { "bob" }), answer as i64, Vec::new())
+                .unwrap();
         }
         assert_eq!(exposures.erase(&Who::User("ann".into())).unwrap(), 5_000);
         assert_eq!(exposures.erase(&Who::Visitor("bob".into())).unwrap(), 0);
