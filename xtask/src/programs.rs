@@ -60,19 +60,20 @@ impl Interrupted {
 
 /// The program of the workspace that was built beside this one.
 pub fn ours(name: &str) -> Result<PathBuf> {
-    beside(name, "cargo build --workspace --bins")
+    beside(name, "--bins")
 }
 
 /// The example of the workspace that was built beside this program.
 #[cfg(feature = "bench")]
 pub fn example(name: &str) -> Result<PathBuf> {
-    beside(&format!("examples/{name}"), &format!("cargo build --workspace --example {name}"))
+    beside(&format!("examples/{name}"), &format!("--example {name}"))
 }
 
-fn beside(name: &str, build: &str) -> Result<PathBuf> {
+fn beside(name: &str, what: &str) -> Result<PathBuf> {
     let here = std::env::current_exe().context("cannot tell where this program is")?;
     let path = here.with_file_name(name).with_extension(std::env::consts::EXE_EXTENSION);
     if !path.exists() {
+        let build = [&["cargo build --workspace"], PROFILE, &[what]].concat().join(" ");
         bail!("{} is not built; run `{build}`", path.display());
     }
     Ok(path)
@@ -98,25 +99,38 @@ pub fn pull_encoder(registry: &Path) -> Result<Command> {
     Ok(pull)
 }
 
-/// The cargo that runs us.
+/// How this program was built, and so those beside it are.
+const PROFILE: &[&str] = if cfg!(debug_assertions) { &[] } else { &["--release"] };
+
+/// The cargo that runs us, as a shell would call it. What it tells us of our own package is not for its children: the build scripts that
+/// read the same of theirs (`ring`'s) would run again, and all that depends on them would be built again.
 pub fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|ours| name.to_string_lossy().starts_with(ours)) {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
 }
 
-/// Builds every program of the workspace.
+/// Builds every program of the workspace, beside this one.
 pub fn build() -> Result<()> {
     say("Building the programs");
-    let mut build = cargo();
-    build.args(["build", "--workspace", "--bins"]);
-    run(build, None)
+    run(building(&["--bins"]), None)
 }
 
-/// Builds an example, with the features of the whole workspace, as everything else is built.
+/// Builds one program or example.
 #[cfg(feature = "bench")]
-pub fn build_example(name: &str) -> Result<()> {
+pub fn build_one(what: &str, name: &str) -> Result<()> {
+    run(building(&["--quiet", what, name]), None)
+}
+
+/// With the features of the whole workspace, as everything else is built.
+fn building(what: &[&str]) -> Command {
     let mut build = cargo();
-    build.args(["build", "--quiet", "--workspace", "--example", name]);
-    run(build, None)
+    build.args(["build", "--workspace"]).args(PROFILE).args(what);
+    build
 }
 
 /// The command line as a person would type it.

@@ -40,7 +40,7 @@ pub fn run(bench: &Batcher) -> Result<()> {
     let queries = Path::new(KEPT).join("queries.txt");
     fs::create_dir_all(KEPT).with_context(|| format!("cannot make {KEPT}"))?;
     fs::write(&queries, films.queries()?.join("\n")).with_context(|| queries.display().to_string())?;
-    programs::build_example(EXAMPLE)?;
+    programs::build_one("--example", EXAMPLE)?;
     let mut command = Command::new(programs::example(EXAMPLE)?);
     command.args([&version, &queries]);
     if bench.json {

@@ -32,7 +32,7 @@ pub fn run(bench: &Encoder) -> Result<()> {
         Some(version) => version.clone(),
         None => pull()?,
     };
-    programs::build_example(EXAMPLE)?;
+    programs::build_one("--example", EXAMPLE)?;
     programs::run(measurement(bench, &version)?, None)
 }
 
@@ -50,9 +50,7 @@ fn measurement(bench: &Encoder, version: &Path) -> Result<Command> {
 
 /// The folder of all-MiniLM-L6-v2, pulled if it is not there.
 pub fn pull() -> Result<PathBuf> {
-    let mut build = programs::cargo();
-    build.args(["build", "--quiet", "--workspace", "--bin", "vitrine-registry"]);
-    programs::run(build, None)?;
+    programs::build_one("--bin", "vitrine-registry")?;
     let registry = Path::new(REGISTRY);
     let mut pull = programs::pull_encoder(registry)?;
     pull.arg("--quiet");

@@ -34,7 +34,7 @@ pub fn run(bench: &Vectors) -> Result<()> {
         Some(folder) => folder.clone(),
         None => fashion_mnist::folder()?,
     };
-    programs::build_example(EXAMPLE)?;
+    programs::build_one("--example", EXAMPLE)?;
     programs::run(measurement(bench, &pictures)?, None)
 }
 

@@ -43,7 +43,7 @@ pub fn run(build: &GpuBuild) -> Result<()> {
     say(&format!("Building the programs for compute capability {}", build.arch));
     programs::run(cargo(&toolkit, &build.arch), Some(&interrupted))?;
 
-    let built = Path::new(TARGET_DIR).join(TARGET).join("debug");
+    let built = Path::new(TARGET_DIR).join(TARGET).join("release");
     let bin = Path::new(PROGRAMS_DIR);
     fs::create_dir_all(bin).with_context(|| format!("cannot make {PROGRAMS_DIR}"))?;
     let examples = EXAMPLES.map(|name| built.join("examples").join(name));
@@ -56,7 +56,7 @@ pub fn run(build: &GpuBuild) -> Result<()> {
 
 fn cargo(toolkit: &Toolkit, arch: &str) -> Command {
     let mut build = programs::cargo();
-    build.args(["build", "--target", TARGET, "--target-dir", TARGET_DIR]);
+    build.args(["build", "--release", "--target", TARGET, "--target-dir", TARGET_DIR]);
     build.args(["--features", "vitrine-server/cuda,vitrine-trainer/cuda,vitrine-models/cuda"]);
     for package in
         ["vitrine-server", "vitrine-trainer", "vitrine-models", "vitrine-client", "vitrine-registry", "xtask"]
@@ -93,7 +93,7 @@ fn settings(toolkit: &Toolkit, arch: &str) -> [(&'static str, OsString); 6] {
         // why `--target` is named, it does not reach build scripts.
         ("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", r#"--cfg feature="dynamic-loading""#.into()),
         // To be carried to another machine.
-        ("CARGO_PROFILE_DEV_STRIP", "symbols".into()),
+        ("CARGO_PROFILE_RELEASE_STRIP", "symbols".into()),
     ]
 }
 
