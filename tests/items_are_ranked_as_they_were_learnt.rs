@@ -42,21 +42,21 @@ fn items() -> String {
     })
 }
 
-/// People who are shown ten items a visit, and click on those of the brand that they clicked on last. They come at all hours of all days, so that
-/// it does not matter when the network is asked.
+/// People who are shown five items a visit, and click on those of the brand that they clicked on last. Each comes at all hours of all days, and so
+/// often that no hour seems to belong to a brand: it does not matter when the network is asked.
 ///
 /// With the brand of each when they left.
 fn events() -> (String, Vec<usize>) {
     let mut random = StdRng::seed_from_u64(1);
     let mut lines = String::new();
     let (mut number, mut brands) = (0, Vec::with_capacity(USERS));
-    let start = jiff::Timestamp::now().as_second() - 14 * 86_400;
+    let start = jiff::Timestamp::now().as_second() - 16 * 86_400;
     for user in 0..USERS {
         let mut brand = user % 4;
-        for visit in 0..12 {
-            for _ in 0..10 {
+        for visit in 0..48 {
+            for _ in 0..5 {
                 let item = random.random_range(0..ITEMS);
-                let time = start + visit * 23 * 3_600 + user as i64 * 24 * 60 + number % 1_000;
+                let time = start + visit * 7 * 3_600 + user as i64 * 24 * 60 + number % 1_000;
                 let clicked = clicks(&mut random, item, brand);
                 for (kind, at) in [("impression", Some(time)), ("click", clicked.then_some(time + 5))] {
                     let Some(at) = at else { continue };
@@ -307,8 +307,12 @@ async fn advertisements_come_by_what_it_says_corrected_by_their_clicks() {
         client.feedback(FeedbackRequest { catalog: CATALOG.into(), events }).await.unwrap();
     }
     let (again, corrected, _) = ads().await;
-    assert_eq!(again, chances, "the ranker says the same, and the order stays");
-    assert!(mean(&predicted) > 0.3, "it was learnt from clicks on a tenth: {}", mean(&predicted));
+    // Items are some seconds older.
+    let is_same = |((id, chance), (before, earlier)): (&(String, f64), &(String, f64))| {
+        id == before && (chance - earlier).abs() < 1e-5
+    };
+    assert!(again.iter().zip(&chances).all(is_same), "the ranker says the same, and the order stays: {again:?}");
+    assert!(mean(&predicted) > 0.1, "it was learnt from clicks on more than a tenth: {}", mean(&predicted));
     // 8 of 400 were clicked; that the ranker may be right counts as 100 more.
     let expected = (8.0 + 100.0 * mean(&predicted)) / 500.0;
     assert!((mean(&corrected) - expected).abs() < 0.03, "{} instead of {expected}", mean(&corrected));
