@@ -13,8 +13,8 @@ pub struct DeviceOptions {
     /// The part of the device's time that bulk rows get while interactive rows would take all of it. From 0 (none) up
     /// to, but not including, 1.
     pub bulk_share: f64,
-    /// The most of the device's time that bulk rows get while interactive rows come one after the other, even if they leave more: what a bulk
-    /// batch evicts from caches, the next interactive one must read again. Above 0, up to 1.
+    /// The most that bulk rows get of the time that interactive rows leave while they come one after the other: a row that comes while a bulk batch
+    /// runs waits for its end, and what that evicts from caches must be read again. Above 0, up to 1.
     pub bulk_pace: f64,
     /// The device time that a lane may use in its turn before the next lane's turn comes.
     pub quantum: Duration,

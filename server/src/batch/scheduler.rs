@@ -11,7 +11,8 @@
 //! **Classes**: a batch is of one class. Interactive rows of any lane go before bulk rows of any lane; bulk batches are
 //! kept short, and shorter where an interactive row came lately: the next may come just after the launch. While they come one after the other,
 //! bulk gets [`bulk_pace`](DeviceOptions::bulk_pace) of the time that they leave. It cannot starve either: while it waits, it is credited
-//! [`bulk_share`](DeviceOptions::bulk_share) of the device's time, and it gets a batch whenever the credit is worth one.
+//! [`bulk_share`](DeviceOptions::bulk_share) of the device's time. A credit worth a batch is spent as soon as no interactive row waits; where one
+//! always does, bulk goes first once it is worth a few.
 //!
 //! **Admission** is bounded in rows and tokens for each lane and class, so bulk rows never take the room of interactive
 //! ones. A request whose estimated *wait* ends after its deadline is refused at once. Its own run is not counted: an
@@ -80,6 +81,9 @@ impl<T: Ticket> LaneQueue<T> {
 
 /// After so long without an interactive request, bulk batches may be longer.
 const QUIET: Duration = Duration::from_secs(1);
+
+/// A credit worth so many bulk batches is spent though interactive rows wait: there has been no pause for it.
+const OVERDUE: u64 = 5;
 
 /// After so long without an interactive request, the device has more time than they need.
 pub(super) const LULL: Duration = Duration::from_millis(20);
@@ -286,10 +290,10 @@ impl<T: Ticket> Scheduler<T> {
         Some(Batch { lane: id, class, parts, rows: load.rows, tokens: load.tokens, cost: load.cost, charged })
     }
 
-    /// Interactive first; bulk when nothing interactive waits and it need not rest, or when its credit is worth a batch.
+    /// Interactive first; bulk when nothing interactive waits and it need not rest, or when it is overdue.
     fn next_class(&self, now: Instant) -> Option<Class> {
         match (self.waits(Class::Interactive), self.waits(Class::Bulk)) {
-            (true, true) if self.bulk_credit >= nanos(self.options.bulk_batch_time) => Some(Class::Bulk),
+            (true, true) if self.credited_batches() >= OVERDUE => Some(Class::Bulk),
             (true, _) => Some(Class::Interactive),
             (false, true) if self.bulk_from().is_none_or(|from| from <= now) => Some(Class::Bulk),
             (false, _) => None,
@@ -299,9 +303,15 @@ impl<T: Ticket> Scheduler<T> {
     /// When a bulk batch may run next if nothing interactive waits; `None`: at any time, as where a lane is to drain.
     #[must_use]
     pub fn bulk_from(&self) -> Option<Instant> {
-        let closing = self.lanes.values().any(|lane| lane.closing);
-        let rests = self.bulk_rests_until.filter(|_| !closing).zip(self.last_interactive);
+        if self.credited_batches() > 0 || self.lanes.values().any(|lane| lane.closing) {
+            return None;
+        }
+        let rests = self.bulk_rests_until.zip(self.last_interactive);
         rests.map(|(rested, last)| rested.min(last + LULL))
+    }
+
+    fn credited_batches(&self) -> u64 {
+        self.bulk_credit / nanos(self.options.bulk_batch_time).max(1)
     }
 
     fn charge_classes(&mut self, class: Class, charged: u64) {
@@ -346,10 +356,11 @@ impl<T: Ticket> Scheduler<T> {
         self.busy_until = None;
         let Some(lane) = self.lanes.get_mut(&batch.lane) else { return };
         let Some(took) = took else { return };
-        if batch.class == Class::Bulk {
-            self.bulk_rests_until =
-                self.last_bulk.map(|formed| formed + took.div_f64(self.options.bulk_pace.clamp(0.01, 1.0)));
-        }
+        self.bulk_rests_until = match batch.class {
+            Class::Bulk => self.last_bulk.map(|formed| formed + took.div_f64(self.options.bulk_pace.clamp(0.01, 1.0))),
+            // It rests in the time that they leave.
+            Class::Interactive => self.bulk_rests_until.map(|until| until + took),
+        };
         let took = nanos(took);
         let queue = lane.class_mut(batch.class);
         queue.deficit += batch.charged as i64 - took as i64;

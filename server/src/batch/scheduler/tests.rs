@@ -266,7 +266,8 @@ fn bulk_rests_while_interactive_rows_come_one_after_the_other() {
     assert_eq!((bench.run(), bench.scheduler.bulk_from()), (None, Some(start + 17 * MS)), "a quarter of the time");
     bench.interactive(lane, &[1]);
     assert_eq!((after(&bench), bench.run_rows()), (5 * MS, vec![(2, 1)]), "others need not rest");
-    bench.now = start + 17 * MS;
+    assert_eq!(bench.scheduler.bulk_from(), Some(start + 18 * MS), "a quarter of the time that they leave");
+    bench.now = start + 18 * MS;
     assert_eq!(bench.run_rows(), [(0, 1)]);
     assert_eq!((bench.run(), bench.scheduler.bulk_from()), (None, Some(start + 25 * MS)), "nobody else has come");
     bench.now = start + 25 * MS;
@@ -293,6 +294,19 @@ fn bulk_gets_its_share_of_a_device_that_interactive_rows_keep_busy() {
     }
     let share = bulk_time.as_secs_f64() / (bench.now - start).as_secs_f64();
     assert!((0.08..0.12).contains(&share), "{share}");
+}
+
+#[test]
+fn bulk_takes_its_share_in_a_pause_if_there_is_one() {
+    let mut bench = Bench::with(DeviceOptions { bulk_batch_time: MS, bulk_pace: 0.01, ..DeviceOptions::default() });
+    let lane = bench.lane();
+    bench.bulk(lane, &[4; 16]);
+    bench.interactive(lane, &[1]);
+    assert_eq!([bench.run_rows(), bench.run_rows()], [[(1, 1)], [(0, 1)]], "and bulk is to rest now, for long");
+    bench.interactive(lane, &[2; 8]);
+    bench.interactive(lane, &[1]);
+    let classes = [(); 3].map(|()| bench.run().map(|(class, ..)| class));
+    assert_eq!(classes, [Class::Interactive, Class::Interactive, Class::Bulk].map(Some));
 }
 
 #[test]
