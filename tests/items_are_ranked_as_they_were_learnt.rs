@@ -26,6 +26,8 @@ const BRANDS: [&str; 4] = ["North Wind", "Acme", "Best", "Solo"];
 const ITEMS: usize = 40;
 const USERS: usize = 60;
 const VERSION: &str = "models/clicks/versions/1";
+/// Columns that do not say when it is.
+const TIMELESS: [&str; 4] = ["user_id", "brand", "met_brands", "met_before"];
 
 /// Goods of four brands.
 fn items() -> String {
@@ -83,12 +85,13 @@ fn clicks(random: &mut StdRng, item: usize, brand: usize) -> bool {
     item % 4 == brand && random.random_bool(0.9) || random.random_bool(0.05)
 }
 
-/// A network learnt from them, published; and the folder of all.
-fn learnt(registry: &Path, dir: &Path) {
+/// A network learnt from some columns of them, or all, published.
+fn learnt(registry: &Path, dir: &Path, columns: &[&str]) {
     fs::write(dir.join("items.jsonl"), items()).unwrap();
     fs::write(dir.join("events.jsonl"), events().0).unwrap();
     run("vitrine-trainer", dir, "prepare-clicks --items items.jsonl --events events.jsonl --out shown");
-    let settings = "width = 8\nlayers = [16]\n[learning]\nepochs = 12\nlearning_rate = 0.01\n";
+    let settings =
+        format!("columns = {columns:?}\nwidth = 8\nlayers = [16]\n[learning]\nepochs = 12\nlearning_rate = 0.01\n");
     fs::write(dir.join("clicks.toml"), settings).unwrap();
     run("vitrine-trainer", dir, "train deepfm --interactions shown/shown.inter --config clicks.toml --out learnt");
     let registry = registry.display();
@@ -101,11 +104,11 @@ async fn served(start: Start) -> (TestServer, Client) {
     (server, client)
 }
 
-/// The same with the goods and what happened, and the ranker available.
-async fn shop() -> (TestServer, Client, PathBuf) {
+/// The same with the goods and what happened, and a ranker of some columns, or all, available; and the folder of all.
+async fn shop(columns: &[&str]) -> (TestServer, Client, PathBuf) {
     let start = Start::default();
     let dir = start.dir.path().to_owned();
-    learnt(&start.registry, &dir);
+    learnt(&start.registry, &dir, columns);
     let (server, client) = served(start).await;
     for (what, file) in [("items", "items.jsonl"), ("events", "events.jsonl")] {
         let output = server.cli(&[what, "import", dir.join(file).to_str().unwrap(), "--create"]);
@@ -152,7 +155,7 @@ async fn show(client: &Client, user: &str, answer: &RecommendResponse, at: Syste
 
 #[tokio::test]
 async fn what_is_seen_of_candidates_is_what_the_log_says_of_them() {
-    let (server, client, dir) = shop().await;
+    let (server, client, dir) = shop(&[]).await;
     let mut served = Vec::new();
     for user in ["u0", "u1", "u2"] {
         let at = SystemTime::now();
@@ -190,7 +193,7 @@ async fn what_is_seen_of_candidates_is_what_the_log_says_of_them() {
 
 #[tokio::test]
 async fn people_get_more_of_what_they_clicked_on_last_and_other_targets_are_left_alone() {
-    let (_server, client, _) = shop().await;
+    let (_server, client, _) = shop(&TIMELESS).await;
     for (brand, name) in BRANDS.iter().enumerate() {
         let view = |n: usize| Event {
             r#type: EventType::Click as i32,
@@ -218,7 +221,7 @@ async fn people_get_more_of_what_they_clicked_on_last_and_other_targets_are_left
 
 #[tokio::test]
 async fn what_a_ranker_would_have_earned_is_told_from_answers_that_explore() {
-    let (server, client, dir) = shop().await;
+    let (server, client, dir) = shop(&[]).await;
     let (mut random, mut brands) = (StdRng::seed_from_u64(2), events().1);
     let (mut shown, mut clicked) = (0, 0);
     for visit in 0..10 {
@@ -270,7 +273,7 @@ async fn what_a_ranker_would_have_earned_is_told_from_answers_that_explore() {
 
 #[tokio::test]
 async fn advertisements_come_by_what_it_says_corrected_by_their_clicks() {
-    let (_server, client, _) = shop().await;
+    let (_server, client, _) = shop(&TIMELESS).await;
     let bid = Some(Money { amount: "0.50".into(), currency: "EUR".into() });
     let advertise = Advertise { filter: "id:*".into(), bid, ..Advertise::default() };
     let name = format!("{CATALOG}/controls/all");
@@ -307,12 +310,8 @@ async fn advertisements_come_by_what_it_says_corrected_by_their_clicks() {
         client.feedback(FeedbackRequest { catalog: CATALOG.into(), events }).await.unwrap();
     }
     let (again, corrected, _) = ads().await;
-    // Items are some seconds older.
-    let is_same = |((id, chance), (before, earlier)): (&(String, f64), &(String, f64))| {
-        id == before && (chance - earlier).abs() < 1e-5
-    };
-    assert!(again.iter().zip(&chances).all(is_same), "the ranker says the same, and the order stays: {again:?}");
-    assert!(mean(&predicted) > 0.1, "it was learnt from clicks on more than a tenth: {}", mean(&predicted));
+    assert_eq!(again, chances, "the ranker says the same, and the order stays");
+    assert!(mean(&predicted) > 0.3, "it was learnt from clicks on more than a third: {}", mean(&predicted));
     // 8 of 400 were clicked; that the ranker may be right counts as 100 more.
     let expected = (8.0 + 100.0 * mean(&predicted)) / 500.0;
     assert!((mean(&corrected) - expected).abs() < 0.03, "{} instead of {expected}", mean(&corrected));
@@ -322,7 +321,7 @@ async fn advertisements_come_by_what_it_says_corrected_by_their_clicks() {
 async fn a_ranker_whose_numbers_are_none_never_answers_and_the_sources_order_what_they_propose() {
     let start = Start::default();
     let dir = start.dir.path().to_owned();
-    learnt(&start.registry, &dir);
+    learnt(&start.registry, &dir, &[]);
     // The second version: weights that are no numbers, and nothing recorded to be compared with.
     fs::create_dir(dir.join("broken")).unwrap();
     fs::copy(dir.join("learnt/config.json"), dir.join("broken/config.json")).unwrap();
