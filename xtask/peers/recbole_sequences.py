@@ -5,11 +5,15 @@ met, as we do.
 
     python3 -m venv venv && venv/bin/pip install torch recbole==1.2.1 --no-deps
     venv/bin/pip install numpy pandas scipy scikit-learn tqdm colorlog colorama pyyaml tabulate texttable thop psutil tensorboard
-    venv/bin/python xtask/peers/recbole_sequences.py SASRec 1
+    MALLOC_MMAP_THRESHOLD_=17179869184 MALLOC_TRIM_THRESHOLD_=17179869184 venv/bin/python xtask/peers/recbole_sequences.py SASRec 1
+
+The two variables let glibc keep what tensors free: without them a batch of SASRec took 5.7 to 7.2 s on two cores, with them 4.5. Passes are
+told as they end.
 """
 import collections
 import json
 import math
+import os
 import pathlib
 import sys
 import tempfile
@@ -33,6 +37,7 @@ from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_seed
 
 name, seed = sys.argv[1], int(sys.argv[2])
+os.chdir(tempfile.mkdtemp())  # It logs into the folder in which it is called.
 folder = pathlib.Path(recbole.__file__).parent / "dataset_example"
 settings = {
     "data_path": str(folder), "checkpoint_dir": tempfile.mkdtemp(), "use_gpu": False, "seed": seed, "show_progress": False,
@@ -51,7 +56,8 @@ training, validation, test = data_preparation(config, dataset)
 model = get_model(name)(config, training.dataset)
 trainer = get_trainer(config["MODEL_TYPE"], name)(config, model)
 begun = time.time()
-trainer.fit(training, validation, verbose=False, show_progress=False)
+tell = lambda number, score: print(f"pass {number + 1}: {score:.4f} of validation, {time.time() - begun:.0f} s", file=sys.stderr, flush=True)
+trainer.fit(training, validation, verbose=False, show_progress=False, callback_fn=tell)
 theirs = trainer.evaluate(test, load_best_model=True, show_progress=False)
 
 met = collections.defaultdict(set)
