@@ -311,7 +311,11 @@ async fn advertisements_come_by_what_it_says_corrected_by_their_clicks() {
     }
     let (again, corrected, _) = ads().await;
     assert_eq!(again, chances, "the ranker says the same, and the order stays");
-    assert!(mean(&predicted) > 0.3, "it was learnt from clicks on more than a third: {}", mean(&predicted));
+    assert!(
+        mean(&predicted) > 0.3,
+        "it was learnt from clicks on a quarter of all that was shown: {}",
+        mean(&predicted)
+    );
     // 8 of 400 were clicked; that the ranker may be right counts as 100 more.
     let expected = (8.0 + 100.0 * mean(&predicted)) / 500.0;
     assert!((mean(&corrected) - expected).abs() < 0.03, "{} instead of {expected}", mean(&corrected));
